@@ -1,0 +1,55 @@
+package progress
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Ranges is held against a plain set of numbers.
+func TestRangesAgainstSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r Ranges
+		model := map[int]bool{}
+		for range rapid.IntRange(0, 30).Draw(t, "adds") {
+			from := rapid.IntRange(0, 60).Draw(t, "from")
+			to := from + rapid.IntRange(0, 12).Draw(t, "n")
+			r = r.Add(from, to)
+			for i := from; i < to; i++ {
+				model[i] = true
+			}
+			for i, x := range r {
+				if x.From >= x.To || i > 0 && r[i-1].To >= x.From {
+					t.Fatalf("not ascending and apart: %v", r)
+				}
+			}
+			if r.Len() != len(model) {
+				t.Fatalf("Len %d, want %d: %v", r.Len(), len(model), r)
+			}
+			for i := range 80 {
+				if r.Has(i) != model[i] {
+					t.Fatalf("Has(%d) = %v: %v", i, r.Has(i), r)
+				}
+			}
+		}
+		back, err := ParseRanges(r.String())
+		if err != nil || back.String() != r.String() {
+			t.Fatalf("%q came back as %q, %v", r, back, err)
+		}
+	})
+}
+
+func FuzzParseRanges(f *testing.F) {
+	f.Add("0-9,20-29")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseRanges(s)
+		if err != nil {
+			return
+		}
+		back, err := ParseRanges(r.String())
+		if err != nil || back.String() != r.String() {
+			t.Fatalf("%q: %v, %v", s, back, err)
+		}
+	})
+}
