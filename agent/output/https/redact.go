@@ -1,0 +1,117 @@
+package https
+
+import (
+	"bytes"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// maxQuoted is how much of an answer an error quotes, in bytes.
+const maxQuoted = 200
+
+// secrets are the strings that a receiver's answer must not carry into an error.
+type secrets []string
+
+// newSecrets collects all that could be one: receivers take tokens in
+// headers, in the path (Sumo Logic) and in the query (Datadog).
+func newSecrets(c Config, u *url.URL) secrets {
+	var s secrets
+	add := func(v string, least int) {
+		if len(v) >= least {
+			s = append(s, v)
+		}
+	}
+	add(c.Token, 1)
+	add(c.Password, 1)
+	if c.Username != "" {
+		add(basic(c.Username, c.Password), 1)
+	}
+	for _, v := range c.Headers {
+		add(v, 6)
+		for part := range strings.FieldsSeq(v) { // "Splunk <token>"
+			add(part, 8)
+		}
+	}
+	for part := range strings.SplitSeq(u.Path, "/") {
+		add(part, 16)
+	}
+	for part := range strings.SplitSeq(u.EscapedPath(), "/") {
+		add(part, 16)
+	}
+	for _, values := range u.Query() {
+		for _, v := range values {
+			add(v, 6)
+			add(url.QueryEscape(v), 6)
+		}
+	}
+	// Longest first: a secret may be part of another.
+	slices.SortFunc(s, func(a, b string) int { return len(b) - len(a) })
+	return slices.Compact(s)
+}
+
+// hide returns text without the secrets.
+func (s secrets) hide(text []byte) []byte {
+	for _, v := range s {
+		text = bytes.ReplaceAll(text, []byte(v), []byte("[hidden]"))
+	}
+	return text
+}
+
+// window is how many bytes must agree with a record for hideRecords to take
+// them for a quotation of it.
+const window = 8
+
+// hideRecords returns the part of text that can come to be quoted, without what
+// it quotes of the batch's records.
+func hideRecords(text []byte, b *record.Batch) []byte {
+	text = text[:min(len(text), 2*maxQuoted)]
+	hidden := make([]bool, len(text))
+	for i := 0; i+window <= len(text); i++ {
+		w := text[i : i+window]
+		if slices.ContainsFunc(b.Records, func(r record.Record) bool { return bytes.Contains(r.Raw, w) }) {
+			for j := i; j < i+window; j++ {
+				hidden[j] = true
+			}
+		}
+	}
+	out := make([]byte, 0, len(text))
+	for i, c := range text {
+		switch {
+		case !hidden[i]:
+			out = append(out, c)
+		case i == 0 || !hidden[i-1]:
+			out = append(out, "…"...)
+		}
+	}
+	return out
+}
+
+// quote returns text as one line of at most maxQuoted bytes of printable
+// characters, all else escaped as Go does.
+func quote(text []byte) string {
+	out := make([]byte, 0, maxQuoted)
+	for text = bytes.TrimSpace(text); len(text) > 0; {
+		r, n := utf8.DecodeRune(text)
+		var esc string
+		switch {
+		case r == utf8.RuneError && n == 1:
+			esc = `\x` + strconv.FormatUint(uint64(text[0])|0x100, 16)[1:]
+		case strconv.IsPrint(r):
+			esc = string(r)
+		default:
+			q := strconv.QuoteRune(r)
+			esc = q[1 : len(q)-1]
+		}
+		if len(out)+len(esc) > maxQuoted-len("…") {
+			return string(append(out, "…"...))
+		}
+		out = append(out, esc...)
+		text = text[n:]
+	}
+	return string(out)
+}
