@@ -105,7 +105,7 @@ func (o *Output) answered(resp *http.Response, b *record.Batch) error {
 		said = hideRecords(said, b)
 	}
 	what := "the receiver answered " + statusText(resp.StatusCode)
-	if said := quote(said); said != "" {
+	if said := quote(said, maxQuoted); said != "" {
 		what += ": " + said
 	}
 	host := ""

@@ -144,7 +144,7 @@ func (o *Output) failed(err error) error {
 		err = fmt.Errorf("%w: %w", errTimeout, err)
 	}
 	kind, hint := tlsconf.Explain(err, o.addr(), o.transport.TLSClientConfig)
-	return &fault.Error{Kind: kind, Op: o.op, Err: err, Hint: hint}
+	return &fault.Error{Kind: kind, Op: o.op, Err: o.secrets.clean(err), Hint: hint}
 }
 
 // addr is the receiver's host:port.

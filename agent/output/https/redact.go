@@ -91,10 +91,10 @@ func hideRecords(text []byte, b *record.Batch) []byte {
 	return out
 }
 
-// quote returns text as one line of at most maxQuoted bytes of printable
+// quote returns text as one line of at most limit bytes of printable
 // characters, all else escaped as Go does.
-func quote(text []byte) string {
-	out := make([]byte, 0, maxQuoted)
+func quote(text []byte, limit int) string {
+	out := make([]byte, 0, limit)
 	for text = bytes.TrimSpace(text); len(text) > 0; {
 		r, n := utf8.DecodeRune(text)
 		var esc string
@@ -107,11 +107,30 @@ func quote(text []byte) string {
 			q := strconv.QuoteRune(r)
 			esc = q[1 : len(q)-1]
 		}
-		if len(out)+len(esc) > maxQuoted-len("…") {
+		if len(out)+len(esc) > limit-len("…") {
 			return string(append(out, "…"...))
 		}
 		out = append(out, esc...)
 		text = text[n:]
 	}
 	return string(out)
+}
+
+// cleaned is an error whose text quotes the other side: what net/http says of a
+// malformed answer, for one.
+type cleaned struct {
+	text string
+	err  error
+}
+
+func (e *cleaned) Error() string { return e.text }
+func (e *cleaned) Unwrap() error { return e.err }
+
+// clean returns err with a text that is one line and holds no secret.
+func (s secrets) clean(err error) error {
+	const limit = 500
+	if text := quote(s.hide([]byte(err.Error())), limit); text != err.Error() {
+		return &cleaned{text, err}
+	}
+	return err
 }

@@ -1,0 +1,121 @@
+package file
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// Writer writes batches to a writer that it doesn't own, standard output as a
+// rule. A batch is acknowledged when it is written, and synced where the writer
+// is a regular file: of what a pipe's reader does with it nothing is known.
+type Writer struct {
+	w    io.Writer
+	sync func() error // nil where there is nothing to sync
+
+	// turn holds a token while nobody writes. The write goes on in its own
+	// goroutine, since a full pipe can't be interrupted; buf belongs to it.
+	turn   chan struct{}
+	buf    bytes.Buffer
+	torn   bool // the last write ended in the middle of a line
+	closed atomic.Bool
+}
+
+const writerOp = "writing to standard output"
+
+// NewWriter returns an output that writes to w.
+func NewWriter(w io.Writer) *Writer {
+	o := &Writer{w: w, turn: make(chan struct{}, 1)}
+	o.turn <- struct{}{}
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			o.sync = f.Sync
+		}
+	}
+	return o
+}
+
+// Connections is how many goroutines may send at once with use: one.
+func (o *Writer) Connections() int { return 1 }
+
+// Send writes the batch. When ctx ends first it returns, while the write, which
+// nothing can stop, goes on from memory of its own; the next Send waits for it.
+func (o *Writer) Send(ctx context.Context, b *record.Batch) error {
+	select {
+	case <-ctx.Done():
+		return &fault.Error{Op: writerOp, Err: ctx.Err()}
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return &fault.Error{Op: writerOp, Err: ctx.Err()}
+	case <-o.turn:
+	}
+	if o.closed.Load() {
+		o.turn <- struct{}{}
+		return &fault.Error{Op: writerOp, Err: errClosed}
+	}
+	o.buf.Reset()
+	if o.torn {
+		o.buf.WriteByte('\n') // so that the torn line doesn't swallow the next
+	}
+	refused := lines(&o.buf, b)
+	done := make(chan error, 1)
+	go func() {
+		err := o.write()
+		o.turn <- struct{}{}
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return &fault.Error{Op: writerOp, Err: ctx.Err()}
+	case err := <-done:
+		if err != nil {
+			return writerFailed(err)
+		}
+		return leftOut(writerOp, refused)
+	}
+}
+
+func (o *Writer) write() error {
+	if o.buf.Len() == 0 {
+		return nil
+	}
+	n, err := o.w.Write(o.buf.Bytes())
+	if err == nil && n < o.buf.Len() {
+		err = io.ErrShortWrite
+	}
+	if n > 0 {
+		o.torn = o.buf.Bytes()[min(n, o.buf.Len())-1] != '\n'
+	}
+	if err == nil && o.sync != nil {
+		err = o.sync()
+	}
+	return err
+}
+
+// Close makes later calls of Send fail. It leaves the writer open, and doesn't
+// wait for a write that nothing can stop.
+func (o *Writer) Close() error {
+	o.closed.Store(true)
+	return nil
+}
+
+func writerFailed(err error) error {
+	e := &fault.Error{Op: writerOp, Err: err}
+	switch {
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe), errors.Is(err, fs.ErrClosed):
+		e.Kind, e.Hint = fault.Held, "whoever read the pipe has ended: start it again, together with the agent"
+	case isFull(err):
+		e.Hint = "the disk is full: make room"
+	}
+	return e
+}

@@ -1,0 +1,240 @@
+// Package syslog sends records to a syslog receiver, one message a record
+// (RFC 5424), over UDP (RFC 5426), TCP (RFC 6587) or TLS (RFC 5425).
+//
+// A message is
+//
+//	<PRI>1 TIMESTAMP HOSTNAME APP-NAME - LOGTYPE [trailpoll@32473 id="…" account="…" region="…" bucket="…" key="…"] RECORD
+//
+// with the event's time, the log type as MSGID, and the record's bytes as they
+// are. The record's identity and where it came from travel as structured data;
+// labels, where there are any, in an element labels@32473. (32473 is the
+// enterprise number that RFC 5612 sets aside for documentation: trailpoll has
+// none of its own.)
+//
+// What acknowledges a batch:
+//
+//   - UDP: nothing does. A batch is settled when it is written, and what the
+//     network or the receiver drops is lost.
+//   - TCP and TLS: a write says only that this machine's kernel has the bytes.
+//     A batch is confirmed when the peer's kernel has acknowledged its last
+//     byte (bytes written − the socket's queue ≥ its end) and the connection
+//     stayed up for the confirm delay after that. Where the system can't tell
+//     what the peer has, three delays after the write. When the connection
+//     breaks, all that is not confirmed is to be sent again. A receiver that
+//     hangs for longer than the delay and then dies loses what it had not read.
+//
+// A message longer than the limit is not sent and never cut: the batch's error
+// is fault.TooLarge and names the records, all others being taken and
+// acknowledged.
+package syslog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// Transport is how messages travel.
+type Transport string
+
+// The transports.
+const (
+	UDP Transport = "udp"
+	TCP Transport = "tcp"
+	TLS Transport = "tls"
+)
+
+// Framing is how a stream is parted into messages (RFC 6587 section 3.4). UDP
+// needs none: a datagram is a message.
+type Framing string
+
+// The framings.
+const (
+	OctetCounting Framing = "octet-counting" // each message after its length and a space
+	LF            Framing = "lf"             // a line feed after each message
+)
+
+// maxDatagram is the most that a datagram over IPv4 carries: 65,535 bytes less
+// the headers of IP and UDP.
+const maxDatagram = 65535 - 20 - 8
+
+// Config describes an Output.
+type Config struct {
+	// Addresses are host:port; the first is used.
+	Addresses []string
+	Transport Transport
+	Framing   Framing // of TCP and TLS; "" = OctetCounting
+
+	Facility string // "" = local0
+	Severity string // "" = info
+	AppName  string // "" = cloudtrail
+	Hostname string // "" = this machine's name
+
+	// MaxMessage is the longest message in bytes, without its framing; 0 =
+	// 64 KiB. Over UDP at most 65,507.
+	MaxMessage int
+	// ConfirmDelay is how long a connection must stay up before what it took is
+	// confirmed; 0 = as soon as the peer's kernel has it.
+	ConfirmDelay time.Duration
+	// Timeout bounds connecting, and how long the receiver may take nothing
+	// while a batch is written or waits to be confirmed; 0 = 30 s.
+	Timeout time.Duration
+
+	TLS tlsconf.Config // with TLS
+}
+
+// Output sends to one receiver over one connection. Its methods may be called
+// from any goroutine, but batches are written one after another.
+type Output struct {
+	datagrams *datagrams // with UDP
+	stream    *stream    // with TCP and TLS
+}
+
+// New returns the output that conf describes. It opens no connection and
+// starts no goroutine: the first batch does.
+func New(conf Config) (*Output, error) {
+	o, err := conf.output()
+	if err != nil {
+		return nil, fmt.Errorf("setting up a syslog output: %w", err)
+	}
+	return o, nil
+}
+
+func (c Config) output() (*Output, error) {
+	if len(c.Addresses) == 0 {
+		return nil, errors.New("no address is given")
+	}
+	addr := c.Addresses[0]
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("reading the address %q: it is not host:port", addr)
+	}
+	if c.MaxMessage < 0 || c.ConfirmDelay < 0 || c.Timeout < 0 {
+		return nil, errors.New("max_message, confirm_delay and timeout can't be negative")
+	}
+	if c.MaxMessage == 0 {
+		c.MaxMessage = 64 << 10
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 30 * time.Second
+	}
+	f, err := c.formatter()
+	if err != nil {
+		return nil, err
+	}
+	op := "sending to " + string(c.Transport) + "://" + addr
+	if c.Transport == UDP {
+		if c.Framing != "" {
+			return nil, fmt.Errorf("framing %q has no meaning over udp: leave it out", c.Framing)
+		}
+		f.limit = min(f.limit, maxDatagram)
+		return &Output{datagrams: &datagrams{op: op, addr: addr, format: f, timeout: c.Timeout}}, nil
+	}
+	f.framing = c.Framing
+	switch c.Framing {
+	case "":
+		f.framing = OctetCounting
+	case OctetCounting, LF:
+	default:
+		return nil, fmt.Errorf("framing %q is neither octet-counting nor lf", c.Framing)
+	}
+	s := &stream{op: op, addr: addr, format: f, timeout: c.Timeout, delay: c.ConfirmDelay}
+	switch c.Transport {
+	case TCP:
+	case TLS:
+		if s.tls, err = c.TLS.Load(); err != nil {
+			return nil, err
+		}
+		if s.tls.ServerName == "" {
+			s.tls.ServerName = host
+		}
+	default:
+		return nil, fmt.Errorf("transport %q is none of udp, tcp, tls", c.Transport)
+	}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	return &Output{stream: s}, nil
+}
+
+func (c Config) formatter() (*formatter, error) {
+	or := func(s, def string) string {
+		if s == "" {
+			return def
+		}
+		return s
+	}
+	facility, ok := facilities[or(c.Facility, "local0")]
+	if !ok {
+		return nil, fmt.Errorf("facility %q is none of RFC 5424: use one like local0, user, daemon or auth", c.Facility)
+	}
+	severity, ok := severities[or(c.Severity, "info")]
+	if !ok {
+		return nil, fmt.Errorf("severity %q is none of emerg, alert, crit, err, warning, notice, info, debug", c.Severity)
+	}
+	hostname := c.Hostname
+	if hostname == "" {
+		hostname, _ = os.Hostname() // nameless: "-", as RFC 5424 section 6.2.4 asks
+	}
+	return newFormatter(facility*8+severity, hostname, or(c.AppName, "cloudtrail"), c.MaxMessage), nil
+}
+
+// Connections is how many goroutines may send at once with use: one, since
+// messages go over one connection.
+func (o *Output) Connections() int { return 1 }
+
+// Send makes one attempt: Write, and Wait for the confirmation.
+func (o *Output) Send(ctx context.Context, b *record.Batch) error {
+	c, err := o.Write(ctx, b)
+	if err != nil {
+		return err
+	}
+	return c.Wait(ctx)
+}
+
+// Write returns when the batch is written; its confirmation tells when it is
+// acknowledged. Records that were left out are named by Wait, as fault.TooLarge
+// or fault.Refused with Records, when all others are confirmed. A Write that
+// returns an error may have sent a part of the batch, and it breaks the
+// connection, so that earlier batches that wait to be confirmed fail, too. Over
+// UDP the confirmation is there at once.
+func (o *Output) Write(ctx context.Context, b *record.Batch) (record.Confirmation, error) {
+	if o.datagrams != nil {
+		return o.datagrams.write(ctx, b)
+	}
+	return o.stream.write(ctx, b)
+}
+
+// Close closes the connection and waits for its goroutines. A Write under way
+// and batches not confirmed fail. It may be called more than once.
+func (o *Output) Close() error {
+	if o.datagrams != nil {
+		return o.datagrams.close()
+	}
+	return o.stream.close()
+}
+
+var errClosed = errors.New("the output is closed")
+
+// leftOut makes the error that names the records which were left out, nil for
+// none. kind is fault.TooLarge, or fault.Refused where none of them is too
+// large: an error has one kind, and a record with a line break, which the
+// contract of record.Record rules out, then goes with the others.
+func leftOut(op string, records []fault.RecordRefusal, kind fault.Kind) error {
+	if len(records) == 0 {
+		return nil
+	}
+	e := &fault.Error{Kind: kind, Op: op, Records: records}
+	if kind == fault.TooLarge {
+		e.Err = errors.New("records are longer than max_message")
+		e.Hint = "raise max_message here and in the receiver"
+	} else {
+		e.Err = errors.New("records hold a line break")
+	}
+	return e
+}
