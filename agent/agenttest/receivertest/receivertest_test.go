@@ -43,9 +43,15 @@ func TestTally(t *testing.T) {
 				id, rest, _ := strings.Cut(w, "/")
 				tally.Expect(record(id, rest), id)
 			}
+			firsts := 0
 			for _, g := range c.got {
 				id, rest, _ := strings.Cut(g, "/")
-				tally.Take(record(id, rest))
+				if tally.Take(record(id, rest)) {
+					firsts++
+				}
+			}
+			if want := c.result.Received - c.result.Repeated - c.result.Altered; firsts != want || tally.Received() != len(c.got) {
+				t.Errorf("%d records taken for the first time, wanted %d", firsts, want)
 			}
 			if d := cmp.Diff(c.result, tally.Result()); d != "" {
 				t.Error(d)
@@ -371,6 +377,7 @@ func TestParseRFC5424(t *testing.T) {
 		{`<01>1 - - - - - - x`, nil},
 		{`<134>1 2026-11-03t22:04:05z - - - - - x`, nil},
 		{`<134>1 2026-11-03T22:04:05.1234567Z - - - - - x`, nil},
+		{`<134>1 2026-11-03T22:04:05,5Z - - - - - x`, nil},
 		{`<134>1 2026-11-03T22:04:05 - - - - - x`, nil},
 		{`<134>1 - h` + "\x01" + ` - - - - x`, nil},
 		{`<134>1 - ` + strings.Repeat("h", 256) + ` - - - - x`, nil},
