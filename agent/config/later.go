@@ -1,0 +1,95 @@
+package config
+
+import "strings"
+
+// laterFeature is a setting that is understood, but does nothing yet. To
+// switch a feature on, remove its row.
+type laterFeature struct {
+	key   string // the key, or with table the table above it
+	value string // the value meant; "" = any but the default
+	what  string // the feature
+	use   string // what to do meanwhile
+	table bool
+	// several: only a list of more than one is meant.
+	several bool
+	// mild: the rest works without it, so that it is a warning; and it is said
+	// even of the default, if that stands in the file.
+	mild bool
+}
+
+var laterFeatures = [...]laterFeature{
+	{key: "agent.listen", what: "the status page, metrics and health", use: "remove it; the log has a summary every minute", mild: true},
+	{key: "agent.listen_token", what: "the status page", use: "remove it", mild: true},
+
+	{key: "source.drop_self", what: "leaving out the agent's own calls", use: "remove it, and filter at the receiver"},
+	{key: "source.filter", what: "filters", use: "remove it, and filter at the receiver"},
+
+	{key: "source.credentials.type", value: "ec2-role", what: "credentials of type ec2-role", use: `write type = "auto", which finds the role as well`},
+	{key: "source.credentials.type", value: "container", what: "credentials of type container", use: `write type = "auto", which finds them as well`},
+	{key: "source.credentials.type", value: "web-identity", what: "credentials of type web-identity", use: `write type = "profile" with web_identity_token_file in it`},
+	{key: "source.credentials.type", value: "process", what: "credentials of type process", use: `write type = "profile" with credential_process in it`},
+	{key: "source.credentials.imds_endpoint", what: "an endpoint for instance metadata", use: "remove it"},
+	{key: "source.credentials.sts_endpoint", what: "an endpoint for STS", use: "remove it"},
+	{key: "source.credentials.assume_role", what: "assuming roles", use: `write type = "profile" with role_arn in it`},
+
+	{key: "output.record", value: "envelope", what: "the envelope", use: `write record = "raw"`},
+	{key: "output.record", value: "cef", what: "CEF", use: `write record = "raw"`},
+	{key: "output.record", value: "ocsf", what: "OCSF", use: `write record = "raw"`},
+	{key: "output.format", value: "splunk-hec", what: "Splunk HEC", use: `write format = "ndjson" for services/collector/raw, with headers = { Authorization = "Splunk …" }`},
+	{key: "output.format", value: "elastic-bulk", what: "Elastic's _bulk", use: `write format = "ndjson", with a receiver that takes it`},
+	{key: "output.format", value: "otlp", what: "OTLP", use: `write format = "ndjson", with a receiver that takes it`},
+	{key: "output.ack", what: "indexer acknowledgement", use: "remove it"},
+	{key: "output.index", what: "naming an index", use: "remove it, and choose the index at the receiver"},
+	{key: "output.sourcetype", what: "naming a source type", use: "remove it, and choose it at the receiver"},
+	{key: "output.fields", what: "extra fields", use: "remove it, and add them at the receiver"},
+	{key: "output.oauth2", table: true, what: "OAuth2", use: "write token, or username and password"},
+
+	{key: "output.addresses", what: "several addresses", use: "name one", several: true},
+	{key: "output.transport", value: "relp", what: "RELP", use: `write transport = "tcp"`},
+	{key: "output.transport", value: "relp-tls", what: "RELP over TLS", use: `write transport = "tls"`},
+	{key: "output.message_format", value: "rfc3164", what: "RFC 3164", use: `write message_format = "rfc5424"`},
+	{key: "output.oversize", value: "reduce", what: "reducing records", use: `write oversize = "park": a record over max_message is parked in any case`, mild: true},
+}
+
+// later reports a key that asks for what is not there yet. changed says that
+// its value is not the default.
+func (d *decoder) later(path string, raw any, changed bool) {
+	if d.failed[path] {
+		return
+	}
+	key := display(path)
+	for _, f := range laterFeatures {
+		if f.table {
+			table := path[:max(strings.LastIndexByte(path, '.'), 0)]
+			if display(table) != f.key || !changed || d.named[table] {
+				continue
+			}
+			d.named[table] = true
+		} else if key != f.key || !f.meant(raw, changed) {
+			continue
+		}
+		if f.mild {
+			d.warn(path, "not available in this version: "+f.what, f.use)
+		} else {
+			d.bad(path, "not available in this version: "+f.what, f.use)
+		}
+	}
+}
+
+func (f *laterFeature) meant(raw any, changed bool) bool {
+	switch v := raw.(type) {
+	case string:
+		if f.value != "" {
+			return v == f.value
+		}
+		return v != "" && (changed || f.mild)
+	case []any:
+		if f.several {
+			return len(v) > 1
+		}
+		return len(v) > 0 && changed
+	case []map[string]any:
+		return len(v) > 0
+	}
+	return changed && f.value == ""
+}
