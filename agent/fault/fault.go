@@ -85,8 +85,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Region is the bucket's true region, with WrongRegion.
 	Region string
-	// Records are the records refused, with Refused. All others of the batch
-	// were taken and acknowledged.
+	// Records are the records that can't be taken, with Refused and TooLarge.
+	// If there are any, all others of the batch were taken and acknowledged.
 	Records []RecordRefusal
 }
 
@@ -142,4 +142,13 @@ func RetryAfterOf(err error) time.Duration {
 		return e.RetryAfter
 	}
 	return 0
+}
+
+// RefusalsOf returns the records of a batch that were refused, where the
+// output could tell which.
+func RefusalsOf(err error) []RecordRefusal {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Records
+	}
+	return nil
 }

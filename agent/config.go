@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
+)
+
+// Config is all that an Agent is made of.
+type Config struct {
+	Sources    []SourceConfig
+	Outputs    []OutputConfig
+	Checkpoint Checkpoint
+	Log        zerolog.Logger
+
+	Downloads    int           // objects fetched at once, for each source; 0 = by the machine
+	Memory       int64         // bytes of records in flight
+	MaxRecord    int           // bytes
+	DrainTimeout time.Duration // how long an orderly stop waits for what is in flight
+
+	// Once ends Run when every stream has been listed to its end and all of it
+	// is delivered or parked. Sweep makes those listings go back over the
+	// whole late horizon.
+	Once  bool
+	Sweep bool
+}
+
+// SourceConfig is one source.
+type SourceConfig struct {
+	Name   string
+	Labels map[string]string
+	Store  Bucket
+	Bucket string // name
+	Prefix string // without "AWSLogs/", without slashes at its ends
+
+	// Pinned levels; what is empty is discovered. Organizations may be
+	// ["none"]: there is no such level.
+	Organizations, Accounts, LogTypes, Regions []string
+	ExcludeAccounts, ExcludeRegions            []string
+	AccountInfo                                map[string]AccountInfo
+
+	// Start resolves the configured start at the instant the source is first seen.
+	Start func(now time.Time) time.Time
+
+	Refresh, IdleRefresh, LookBack, LateHorizon, Discovery time.Duration
+	MaxListsPerMinute                                      int // 0 = no cap
+}
+
+// AccountInfo is what is configured of one account.
+type AccountInfo struct {
+	Name   string
+	Labels map[string]string
+}
+
+// id returns the name of the source's state.
+func (c *SourceConfig) id() progress.SourceID { return SourceID(c.Bucket, c.Prefix) }
+
+// SourceID returns the name of the state of a bucket and prefix.
+func SourceID(bucket, prefix string) progress.SourceID {
+	return progress.SourceID(bucket + "/" + prefix)
+}
+
+// OutputConfig is one output with the size of its batches.
+type OutputConfig struct {
+	Name    string
+	Sources []string // names; empty = all
+	Output  Output
+
+	BatchRecords int
+	BatchBytes   int // of raw records; a single record may be larger
+	BatchWait    time.Duration
+	Connections  int // Sends at once
+
+	// Unacknowledged says that the transport has no acknowledgement (UDP):
+	// for the log, and for whoever asks for the state.
+	Unacknowledged bool
+}
+
+func (c *OutputConfig) takes(source string) bool {
+	if len(c.Sources) == 0 {
+		return true
+	}
+	for _, s := range c.Sources {
+		if s == source {
+			return true
+		}
+	}
+	return false
+}

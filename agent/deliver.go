@@ -1,0 +1,512 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+const (
+	// holdAfter is how long an output may fail with errors that pass by
+	// themselves before it is held, so that it holds nobody up.
+	holdAfter = 5 * time.Second
+
+	firstRetry = 250 * time.Millisecond
+	maxRetry   = 10 * time.Second
+	firstProbe = 2 * time.Second
+	maxProbe   = time.Minute
+	// maxRetryAfter bounds how long a receiver may ask to be left alone.
+	maxRetryAfter = 5 * time.Minute
+
+	// refusedAll: when a batch of at least so many records has so many of them
+	// refused one by one and none taken, it is the output that is wrong.
+	refusedAll = 8
+)
+
+// parcel is records of one object on their way to one output: a contiguous
+// run of them, in one chunk.
+type parcel struct {
+	target  *target
+	records []record.Record
+	chunk   *chunk
+	at      time.Time // when it was queued
+}
+
+// piece is the part of a batch that is of one target.
+type piece struct {
+	target   *target
+	from, to int // record numbers in the object, half-open
+	chunk    *chunk
+}
+
+// delivery is one output at work: a queue of records that are in memory
+// already, and as many senders as the output takes connections.
+type delivery struct {
+	agent *Agent
+	cfg   OutputConfig
+	log   zerolog.Logger
+	share int64 // bytes of records that may wait for it
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	queue   []parcel // guarded by mu, as all below
+	records int
+	bytes   int64
+	closed  bool
+	// held: nothing is sent but a probe. failing is since when attempts have
+	// failed, zero if the last one did not.
+	held    bool
+	onHold  chan struct{} // closed while held
+	failing time.Time
+	lastErr error
+	sending int // senders between taking a batch and being done with it
+	quiet   *sync.Cond
+
+	// tokens bound what is sent and not yet committed: a sender takes one
+	// before it sends a batch, and the commit gives it back.
+	tokens chan struct{}
+
+	trouble *troubles
+	sent    atomic.Int64 // records acknowledged
+	batches atomic.Int64
+	retries atomic.Int64
+	acked   atomic.Int64 // when a batch was last acknowledged; nanoseconds of agent.mono
+}
+
+func newDelivery(a *Agent, cfg OutputConfig) *delivery {
+	log := a.cfg.Log.With().Str("output", cfg.Name).Logger()
+	d := &delivery{
+		agent: a, cfg: cfg, log: log, onHold: make(chan struct{}),
+		tokens:  make(chan struct{}, 2*cfg.Connections),
+		trouble: newTroubles(log),
+	}
+	d.changed = sync.NewCond(&d.mu)
+	d.quiet = sync.NewCond(&d.mu)
+	return d
+}
+
+// run sends until ctx ends; what has been taken up by then is sent to its end,
+// or until abort ends.
+func (d *delivery) run(ctx, abort context.Context) {
+	var senders, waiters sync.WaitGroup
+	for range d.cfg.Connections {
+		senders.Go(func() { d.sender(ctx, abort, &waiters) })
+	}
+	stop := context.AfterFunc(ctx, d.close)
+	defer stop()
+	senders.Wait()
+	waiters.Wait()
+	d.mu.Lock()
+	d.drop()
+	d.mu.Unlock()
+}
+
+func (d *delivery) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.changed.Broadcast()
+}
+
+// accepts reports whether more records may be fetched for the output.
+func (d *delivery) accepts() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.held && d.bytes < d.share
+}
+
+func (d *delivery) isHeld() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.held
+}
+
+// put queues a parcel. It never blocks: the memory has been accounted for. It
+// reports false, and keeps nothing, while the output is held or stopped.
+func (d *delivery) put(p parcel) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held || d.closed {
+		return false
+	}
+	p.at = time.Now()
+	d.queue = append(d.queue, p)
+	d.records += len(p.records)
+	for i := range p.records {
+		d.bytes += int64(len(p.records[i].Raw))
+	}
+	if len(d.queue) == 1 || d.full() {
+		d.changed.Signal()
+	}
+	return true
+}
+
+// full reports whether there is enough for a batch.
+func (d *delivery) full() bool {
+	return d.records >= d.cfg.BatchRecords || d.bytes >= int64(d.cfg.BatchBytes)
+}
+
+// load is a batch with where its records came from.
+type load struct {
+	batch  record.Batch
+	pieces []piece
+}
+
+// reset makes l empty and keeps its memory.
+func (l *load) reset() {
+	clear(l.batch.Records)
+	l.batch.Records = l.batch.Records[:0]
+	l.batch.Bytes = 0
+	clear(l.pieces)
+	l.pieces = l.pieces[:0]
+}
+
+// next waits for a batch: a full one, or what there is when its first record
+// has waited long enough. ok is false when the output is stopped; room tells
+// that the output accepts more records than before.
+func (d *delivery) next(l *load) (ok, room bool) {
+	l.reset()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		switch {
+		case d.closed:
+			return false, false
+		case len(d.queue) == 0:
+			d.changed.Wait()
+			continue
+		case !d.full():
+			if wait := d.cfg.BatchWait - time.Since(d.queue[0].at); wait > 0 {
+				t := time.AfterFunc(wait, d.changed.Broadcast)
+				d.changed.Wait()
+				t.Stop()
+				continue
+			}
+		}
+		break
+	}
+	accepted := d.bytes < d.share
+	n := 0
+	for len(d.queue) > 0 && len(l.batch.Records) < d.cfg.BatchRecords {
+		p := &d.queue[0]
+		take := 0
+		for take < len(p.records) && len(l.batch.Records) < d.cfg.BatchRecords {
+			r := p.records[take]
+			if len(l.batch.Records) > 0 && l.batch.Bytes+len(r.Raw) > d.cfg.BatchBytes {
+				break
+			}
+			l.batch.Add(r)
+			take++
+		}
+		if take == 0 {
+			break
+		}
+		from := p.records[0].Index
+		l.pieces = append(l.pieces, piece{p.target, from, from + take, p.chunk})
+		n += take
+		if take < len(p.records) {
+			p.chunk.hold()
+			p.records = p.records[take:]
+			break
+		}
+		d.queue[0] = parcel{}
+		d.queue = d.queue[1:]
+	}
+	d.records -= n
+	d.bytes -= int64(l.batch.Bytes)
+	d.sending++
+	if len(d.queue) > 0 {
+		d.changed.Signal() // another sender may have the rest
+	}
+	return true, !accepted && d.bytes < d.share
+}
+
+// sender takes batches and delivers them.
+func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
+	var l load
+	for {
+		ok, room := d.next(&l)
+		if !ok {
+			return
+		}
+		if room {
+			d.agent.room(d)
+		}
+		select {
+		case d.tokens <- struct{}{}:
+			d.deliver(ctx, abort, &l, waiters)
+		case <-abort.Done():
+			l.free()
+		}
+		d.mu.Lock()
+		d.sending--
+		d.quiet.Broadcast()
+		d.mu.Unlock()
+	}
+}
+
+// free lets go of the memory of the batch's records.
+func (l *load) free() {
+	for i := range l.pieces {
+		l.pieces[i].chunk.release()
+		l.pieces[i].chunk = nil
+	}
+}
+
+// deliver sends a batch until the fate of each record is known. It holds a
+// token, which goes back when what was settled is committed; with a Confirmer,
+// when the batch is written.
+func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.WaitGroup) {
+	a := &attempt{delivery: d, load: l}
+	a.send(ctx, abort, 0, len(l.batch.Records))
+	l.free()
+	if a.probe && awaitAll(abort, a.confirm) != nil {
+		a.unsay()
+	}
+	events := a.events()
+	if a.probe {
+		// The lanes come back when what the probe settled is durable: else
+		// they would find it open, and it would be sent again.
+		committed := make(chan struct{})
+		d.agent.settler.submit(group{events, func() { close(committed) }})
+		<-committed
+		<-d.tokens
+		if a.answered {
+			d.resume(abort)
+		}
+		return
+	}
+	if len(a.confirm) == 0 {
+		d.agent.settler.submit(group{events, func() { <-d.tokens }})
+		return
+	}
+	<-d.tokens
+	waiters.Go(func() { d.confirm(ctx, abort, a.confirm, events) })
+}
+
+// confirm waits until what was written is acknowledged. Of the records it
+// knows by now only what they are; what is not confirmed is read again.
+func (d *delivery) confirm(ctx, abort context.Context, all []record.Confirmation, events []event) {
+	err := awaitAll(abort, all)
+	switch {
+	case err == nil:
+		d.works()
+	case abort.Err() != nil:
+	default:
+		for i := range events {
+			if events[i].kind == acked {
+				events[i].kind = lost
+			}
+		}
+		if first, _ := d.failed(err, false); first {
+			defer d.holdBlind(ctx, abort)
+		}
+	}
+	if abort.Err() != nil && err != nil {
+		return
+	}
+	d.agent.settler.submit(group{events, func() {}})
+}
+
+// awaitAll waits for confirmations and returns an error if any fails.
+func awaitAll(ctx context.Context, all []record.Confirmation) (err error) {
+	for _, c := range all {
+		err = errors.Join(err, c.Wait(ctx))
+	}
+	return err
+}
+
+// attempt is the delivery of one batch.
+type attempt struct {
+	delivery *delivery
+	load     *load
+	sub      record.Batch // reused for parts of the batch
+
+	verdicts []verdict
+	confirm  []record.Confirmation
+	probe    bool // the output is held, and this attempt goes on trying
+	answered bool // the output took or refused something
+	taken    int  // records taken
+	refused  int  // records refused one by one
+}
+
+// verdict is what became of the records [from, to) of the batch.
+type verdict struct {
+	from, to int
+	kind     eventKind
+	reason   record.Reason
+	err      error
+}
+
+func (a *attempt) say(from, to int, k eventKind, r record.Reason, err error) {
+	if from < to {
+		a.verdicts = append(a.verdicts, verdict{from, to, k, r, err})
+	}
+}
+
+// unsay takes back all verdicts: nothing is known to have been taken.
+func (a *attempt) unsay() {
+	for i := range a.verdicts {
+		a.verdicts[i].kind = lost
+	}
+}
+
+// send delivers the records [from, to) of the batch, in halves where they
+// can't be taken together.
+func (a *attempt) send(ctx, abort context.Context, from, to int) {
+	b := &a.load.batch
+	if to-from < len(b.Records) {
+		b = &a.sub
+		b.Records, b.Bytes = b.Records[:0], 0
+		for _, r := range a.load.batch.Records[from:to] {
+			b.Add(r)
+		}
+	}
+	err := a.until(ctx, abort, b)
+	if err == nil {
+		a.taken += to - from
+		a.say(from, to, acked, "", nil)
+		return
+	}
+	kind := fault.KindOf(err)
+	if kind != fault.TooLarge && kind != fault.Refused {
+		a.say(from, to, lost, "", err)
+		return
+	}
+	reason := record.Refused
+	if kind == fault.TooLarge {
+		reason = record.Oversize
+	}
+	if single := fault.RefusalsOf(err); len(single) > 0 {
+		slices.SortFunc(single, func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
+		next := from
+		for _, r := range single {
+			i := from + r.Index
+			if i < next || i >= to {
+				continue
+			}
+			a.say(next, i, acked, "", nil)
+			a.say(i, i+1, refused, reason, errors.New(r.Answer))
+			next = i + 1
+		}
+		a.say(next, to, acked, "", nil)
+		a.taken += to - from - len(single)
+		return
+	}
+	if to-from == 1 {
+		a.refused++
+		a.say(from, to, refused, reason, err)
+		return
+	}
+	half := from + (to-from)/2
+	a.send(ctx, abort, from, half)
+	a.send(ctx, abort, half, to)
+}
+
+// errRefusesAll: one record after the other is refused and none taken.
+var errRefusesAll = errors.New("the receiver refuses every record")
+
+// until is the loop that retries, the only one. It returns nil when the batch
+// was taken, TooLarge or Refused for what the batch is, or another error when
+// it was given up.
+func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
+	d := a.delivery
+	for n := 1; ; n++ {
+		err := a.once(abort, b)
+		kind := fault.KindOf(err)
+		switch {
+		case err == nil:
+			a.answered = true
+			return nil
+		case kind == fault.Refused && a.taken == 0 && a.refused >= refusedAll:
+			err = &fault.Error{
+				Kind: fault.Held, Err: fmt.Errorf("%w: %w", errRefusesAll, err),
+				Hint: "compare the output's format and url with what the receiver expects",
+			}
+			// None of them is parked for what is the output's fault.
+			a.unsay()
+		case kind == fault.TooLarge || kind == fault.Refused:
+			a.answered = true
+			d.works()
+			return err
+		}
+		if abort.Err() != nil {
+			return err
+		}
+		d.retries.Add(1)
+		first, held := d.failed(err, fault.KindOf(err) == fault.Held)
+		if first {
+			a.probe = true
+			n = 1
+		}
+		if held && !a.probe || ctx.Err() != nil {
+			return err
+		}
+		wait := expBackoff(n, firstRetry, maxRetry)
+		if held {
+			wait = expBackoff(n, firstProbe, maxProbe)
+		}
+		wait = max(wait, min(fault.RetryAfterOf(err), maxRetryAfter))
+		if !d.pause(ctx, wait, a.probe) {
+			return err
+		}
+	}
+}
+
+// once makes one attempt.
+func (a *attempt) once(ctx context.Context, b *record.Batch) error {
+	d := a.delivery
+	d.batches.Add(1)
+	w, ok := d.cfg.Output.(Confirmer)
+	if !ok || a.probe { // a probe has to know whether its records arrive
+		err := d.cfg.Output.Send(ctx, b)
+		if err == nil {
+			d.works()
+		}
+		return err
+	}
+	c, err := w.Write(ctx, b)
+	switch {
+	case c != nil:
+		a.confirm = append(a.confirm, c)
+	case err == nil:
+		d.works()
+	}
+	return err
+}
+
+// events says of every target what became of its records.
+func (a *attempt) events() []event {
+	slices.SortFunc(a.verdicts, func(x, y verdict) int { return x.from - y.from })
+	var all []event
+	at, v := 0, 0 // at: the piece's first record in the batch
+	for _, p := range a.load.pieces {
+		end := at + p.to - p.from
+		for i := at; i < end; {
+			for a.verdicts[v].to <= i {
+				v++
+			}
+			x := a.verdicts[v]
+			to := min(x.to, end)
+			all = append(all, event{
+				target: p.target, kind: x.kind, from: p.from + i - at, to: p.from + to - at,
+				reason: x.reason, err: x.err,
+			})
+			if x.kind == acked {
+				a.delivery.sent.Add(int64(to - i))
+			}
+			i = to
+		}
+		at = end
+	}
+	return all
+}

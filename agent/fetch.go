@@ -1,0 +1,363 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/trailpoll/trailpoll/agent/cloudtrail"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+const (
+	// chunkSize is how many bytes of a large object are handed on at once.
+	chunkSize = 256 << 10
+	// chunkRecords is how many records of an object are handed on at once.
+	chunkRecords = 512
+	// usualRatio is a guess at what an object inflates to, times its size.
+	usualRatio = 12
+	// parcelOverhead is what a record costs beside its bytes while it waits.
+	parcelOverhead = 160
+)
+
+// chunk is memory that holds records on their way. It goes back when the last
+// parcel of it has been let go.
+type chunk struct {
+	buf  []byte
+	recs []record.Record
+	// reserved is the share of the budget that goes back with it.
+	reserved int64
+	refs     atomic.Int32
+	home     *memory
+}
+
+func (c *chunk) hold() { c.refs.Add(1) }
+
+func (c *chunk) release() {
+	if c.refs.Add(-1) == 0 {
+		c.home.put(c)
+	}
+}
+
+// memory lends chunks out of one budget and keeps those that come back.
+type memory struct {
+	budget *budget
+	hold   int // bytes of an object that is held inflated, at most
+	pool   sync.Pool
+}
+
+func newMemory(size int64, maxRecord int) *memory {
+	// An object held inflated takes up to an eighth of the memory, and at
+	// least as much as one record may have.
+	return &memory{budget: newBudget(size), hold: int(max(min(size/8, 16<<20), int64(maxRecord)+64<<10))}
+}
+
+// get returns an empty chunk whose share of the budget, reserved, is taken.
+func (m *memory) get(reserved int64) *chunk {
+	c, _ := m.pool.Get().(*chunk)
+	if c == nil {
+		c = &chunk{home: m}
+	}
+	c.reserved = reserved
+	c.refs.Store(1)
+	return c
+}
+
+func (m *memory) put(c *chunk) {
+	m.budget.give(c.reserved)
+	c.reserved = 0
+	clear(c.recs)
+	c.recs = c.recs[:0]
+	if cap(c.buf) > 4*chunkSize {
+		c.buf = nil // too large to keep: the pool would hold memory that the budget thinks free
+	}
+	c.buf = c.buf[:0]
+	m.pool.Put(c)
+}
+
+// fetcher is one download worker.
+type fetcher struct {
+	source   *source
+	inflater cloudtrail.Inflater
+	splitter cloudtrail.Splitter
+	sizes    sizes
+}
+
+func newFetcher(s *source) *fetcher { return &fetcher{source: s} }
+
+// sizes learns how far objects inflate, so as to reserve little more.
+type sizes struct{ ratio float64 }
+
+func (s *sizes) expect(stored int64) int64 {
+	r := max(s.ratio*1.3, 4)
+	if s.ratio == 0 {
+		r = usualRatio
+	}
+	return int64(r*float64(stored)) + 4<<10
+}
+
+func (s *sizes) learn(stored int64, inflated int) {
+	if stored <= 0 {
+		return
+	}
+	r := float64(inflated) / float64(stored)
+	if s.ratio == 0 || r > s.ratio {
+		s.ratio = r
+	} else {
+		s.ratio += (r - s.ratio) / 16
+	}
+}
+
+func (f *fetcher) run(ctx context.Context) {
+	for j := f.source.queue.take(); j != nil; j = f.source.queue.take() {
+		err := f.fetch(ctx, j)
+		if ctx.Err() != nil {
+			return // what was not handed on is found again
+		}
+		if err != nil {
+			f.source.fetchFailed(ctx, j, err)
+		}
+	}
+}
+
+// errPartly wraps an error that came after some of the records were handed on.
+type errPartly struct {
+	error
+	n int // records handed on
+}
+
+func (e errPartly) Unwrap() error { return e.error }
+
+// fetch reads one object and hands its records on. Records leave only after
+// the whole of it was proven: an object that can't be held is read twice.
+func (f *fetcher) fetch(ctx context.Context, j *job) error {
+	s, m := f.source, f.source.agent.memory
+	stored := j.entry.Size
+	reserved := min(f.sizes.expect(stored), int64(m.hold))
+	if err := m.budget.take(ctx, reserved); err != nil {
+		return err
+	}
+	c := m.get(reserved)
+	defer c.release()
+
+	etag := j.entry.ETag
+	if j.fresh != "" {
+		etag = j.fresh
+	}
+	body, err := s.get(ctx, j.entry.Key, etag)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if body.Size >= 0 {
+		stored = body.Size
+	}
+	lim := cloudtrail.Limits{MaxRecord: s.agent.cfg.MaxRecord, Hold: m.hold, Stored: stored, Expect: int(reserved)}
+	data, err := f.inflater.Inflate(c.buf, body, lim)
+	c.buf = data
+	if over := int64(cap(data)) - c.reserved; over > 0 {
+		settle, err := m.budget.grow(ctx, over)
+		if err != nil {
+			return err
+		}
+		c.reserved += over
+		defer settle()
+	}
+	switch {
+	case errors.Is(err, cloudtrail.ErrHold):
+		etag := body.ETag
+		_ = body.Close()
+		m.budget.give(c.reserved)
+		c.reserved = 0
+		c.buf = nil
+		return f.again(ctx, j, lim, etag)
+	case err != nil:
+		return err
+	}
+	f.sizes.learn(stored, len(data))
+	s.count.bytes.Add(stored)
+
+	f.splitter.Reset(data, lim.MaxRecord)
+	var bad []bad
+	var broke error
+	for {
+		r, err := f.splitter.Next()
+		if err == nil {
+			r.Object = j.object
+			c.recs = append(c.recs, r)
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if b, ok := unfit(err); ok {
+			bad = append(bad, b)
+			continue
+		}
+		broke = err
+		break
+	}
+	if extra := int64(len(c.recs)) * parcelOverhead; m.budget.tryTake(extra) {
+		c.reserved += extra
+	}
+	f.hand(j, c, c.recs)
+	f.finish(j, f.splitter.Records(), bad, broke)
+	return nil
+}
+
+// again reads an object a second time, which was proven the first time, and
+// hands its records on chunk by chunk.
+func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag string) error {
+	s, m := f.source, f.source.agent.memory
+	body, err := s.get(ctx, j.entry.Key, etag)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	f.inflater.Reset(body, lim)
+	f.splitter.ResetReader(&f.inflater, lim.MaxRecord)
+	var bad []bad
+	for {
+		if !j.live() {
+			return nil
+		}
+		if err := m.budget.take(ctx, chunkSize+chunkRecords*parcelOverhead); err != nil {
+			return err
+		}
+		c := m.get(chunkSize + chunkRecords*parcelOverhead)
+		if cap(c.buf) < chunkSize {
+			c.buf = make([]byte, 0, chunkSize)
+		}
+		if cap(c.recs) < chunkRecords {
+			c.recs = make([]record.Record, 0, chunkRecords)
+		}
+		var err error
+		c.buf, c.recs, err = f.splitter.Fill(c.buf[:0], c.recs[:0:chunkRecords])
+		if over := int64(cap(c.buf)) - chunkSize; over > 0 {
+			settle, gerr := m.budget.grow(ctx, over)
+			if gerr != nil {
+				c.release()
+				return gerr
+			}
+			c.reserved += over
+			settle() // one record at a time can be so large
+		}
+		for i := range c.recs {
+			c.recs[i].Object = j.object
+		}
+		f.hand(j, c, c.recs)
+		c.release()
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			s.count.bytes.Add(2 * lim.Stored)
+			f.finish(j, f.splitter.Records(), bad, nil)
+			return nil
+		default:
+			if b, ok := unfit(err); ok {
+				bad = append(bad, b)
+				continue
+			}
+			if e, ok := errors.AsType[*cloudtrail.Error](err); ok && e.Reason == record.NotJSON {
+				f.finish(j, f.splitter.Records(), bad, err)
+				return nil
+			}
+			// It was whole a moment ago: the reading failed, not the object.
+			return errPartly{err, f.splitter.Records()}
+		}
+	}
+}
+
+// bad is a single record that can't be sent.
+type bad struct {
+	index  int
+	reason record.Reason
+	err    error
+}
+
+func unfit(err error) (bad, bool) {
+	e, ok := errors.AsType[*cloudtrail.Error](err)
+	if !ok || !e.RecordOnly {
+		return bad{}, false
+	}
+	return bad{e.Record, e.Reason, e}, true
+}
+
+// hand gives records to every lane that wants them.
+func (f *fetcher) hand(j *job, c *chunk, recs []record.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	st := j.stream
+	for _, t := range j.targets {
+		st.mu.Lock()
+		runs := t.runs(recs)
+		for _, r := range runs {
+			t.outstanding += len(r)
+		}
+		st.mu.Unlock()
+		for _, r := range runs {
+			c.hold()
+			if !t.lane.out.put(parcel{target: t, records: r, chunk: c}) {
+				c.release() // held meanwhile: its lane will list again
+			}
+		}
+	}
+}
+
+// runs returns the contiguous runs of recs that the target wants.
+func (t *target) runs(recs []record.Record) [][]record.Record {
+	if t.abandoned || t.settled {
+		return nil
+	}
+	if t.only == nil && len(t.acked) == 0 && recs[len(recs)-1].Index-recs[0].Index == len(recs)-1 {
+		return [][]record.Record{recs}
+	}
+	var runs [][]record.Record
+	from := -1
+	for i := range recs {
+		want := t.wants(recs[i].Index)
+		gap := i > 0 && recs[i].Index != recs[i-1].Index+1
+		if from >= 0 && (!want || gap) {
+			runs = append(runs, recs[from:i])
+			from = -1
+		}
+		if want && from < 0 {
+			from = i
+		}
+	}
+	if from >= 0 {
+		runs = append(runs, recs[from:])
+	}
+	return runs
+}
+
+// finish says that all records of the object have been handed on: there are n
+// of them, some of them bad; with broke, the rest can't be read.
+func (f *fetcher) finish(j *job, n int, bads []bad, broke error) {
+	s := f.source
+	var events []event
+	j.stream.mu.Lock()
+	for _, t := range j.targets {
+		for _, b := range bads {
+			if t.wants(b.index) {
+				t.outstanding++
+				events = append(events, event{target: t, kind: refused, from: b.index, to: b.index + 1, reason: b.reason, err: b.err})
+			}
+		}
+		e := event{target: t, kind: produced, to: n}
+		if broke != nil {
+			e.kind, e.reason, e.err, e.at = rest, record.NotJSON, broke, -1
+			if x, ok := errors.AsType[*cloudtrail.Error](broke); ok {
+				e.reason, e.at = x.Reason, x.Record
+			}
+		}
+		events = append(events, e)
+	}
+	j.stream.mu.Unlock()
+	s.moved()
+	s.trouble.over(whatFetching)
+	s.agent.settler.submit(group{events, func() {}})
+}

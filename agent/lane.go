@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
+)
+
+// lane is a lane's progress in memory: what of it has been found and is not
+// settled yet, and how far its watermark may go. All of it is guarded by its
+// stream's mutex.
+type lane struct {
+	id    progress.Lane
+	of    *stream
+	begin progress.Begin
+	out   *delivery
+	// head is the lane's head as the next commit will write it.
+	head progress.Head
+
+	// listed: all positions up to it have been listed, and those that were not
+	// settled are in open.
+	listed string
+	// open are the objects found and not durably settled, by position. An
+	// object stays in it until its settlement is committed, so that a listing
+	// which looks here first and in the checkpoint second never takes it for
+	// new.
+	open   map[string]*target
+	order  positionHeap
+	sweeps []*sweep
+	// failing is how many of the open ones wait to be tried again.
+	failing int
+	// retrying are the parked objects being tried again, by position.
+	retrying map[string]*target
+	// listedOnce: a pass has gone to its end since the lane last began.
+	listedOnce bool
+}
+
+// sweep is a sweep of one lane that has not completed: it completes when it
+// has listed to the end and every object that it met is settled. Only then may
+// the next one reach back from it.
+type sweep struct {
+	daily  bool
+	at     time.Time // when it began to list, by S3's clock
+	open   int       // objects met that are not settled
+	listed bool
+}
+
+// opening is an open object's place in the order of the lane.
+type opening struct {
+	target *target
+	prev   string // the position listed just before it
+}
+
+// positionHeap is a heap of openings by position, the least first.
+type positionHeap []opening
+
+func (h positionHeap) Len() int           { return len(h) }
+func (h positionHeap) Less(i, j int) bool { return h[i].target.position < h[j].target.position }
+func (h positionHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *positionHeap) Push(x any)        { *h = append(*h, x.(opening)) }
+func (h *positionHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = opening{}
+	*h = old[:len(old)-1]
+	return x
+}
+
+// add notes an object that was found and is to be settled; prev is the
+// position listed just before it.
+func (l *lane) add(t *target, prev string) {
+	l.open[t.position] = t
+	heap.Push(&l.order, opening{t, prev})
+}
+
+// wait makes a sweep wait for an object that it met.
+func (s *sweep) wait(t *target) {
+	if s == nil || t.settled {
+		return
+	}
+	s.open++
+	t.sweeps = append(t.sweeps, s)
+}
+
+// settle notes that the object will be settled by the next commit, and moves
+// the lane's head as far as that allows.
+func (l *lane) settle(t *target) {
+	if t.settled {
+		return
+	}
+	t.settled = true
+	for _, s := range t.sweeps {
+		s.open--
+	}
+	t.sweeps = nil
+}
+
+// advance moves the head as far as what is listed and settled allows, and
+// reports whether it moved. horizon and lookBack are the source's.
+func (l *lane) advance(floor func(time.Time) string, stamp func(string) (time.Time, bool), horizon, lookBack time.Duration) bool {
+	before := l.head
+	for len(l.order) > 0 && l.order[0].target.settled {
+		heap.Pop(&l.order)
+	}
+	to := l.listed
+	if len(l.order) > 0 {
+		to = l.order[0].prev
+	}
+	// An open object below the watermark is a late one: it holds the watermark
+	// where it is, and never takes it back.
+	l.head.Watermark = max(l.head.Watermark, to)
+
+	open := l.sweeps[:0]
+	for _, s := range l.sweeps {
+		switch {
+		case !s.listed || s.open > 0:
+			open = append(open, s)
+			continue
+		case s.daily && s.at.After(l.head.Daily):
+			l.head.Daily = s.at
+		}
+		if s.at.After(l.head.Hourly) {
+			l.head.Hourly = s.at // a daily sweep goes over the last day, too
+		}
+	}
+	clear(l.sweeps[len(open):])
+	l.sweeps = open
+
+	// The next daily sweep begins at Daily − horizon, a tail at watermark −
+	// look-back: nothing below both will be listed again.
+	if w, ok := stamp(l.head.Watermark); ok && !l.head.Daily.IsZero() {
+		line := min(floor(l.head.Daily.Add(-horizon)), floor(w.Add(-lookBack)))
+		l.head.Pruned = max(l.head.Pruned, line)
+	}
+	return l.head != before
+}
+
+// maxFailing is how many objects of a lane may wait to be tried again before
+// they hold its listing up.
+const maxFailing = 32 * laneWindow
+
+// load is how much of the lane's window is used. Objects that wait to be tried
+// again do not count, so that nothing behind them waits with them.
+func (l *lane) load() int {
+	return len(l.open) - min(l.failing, maxFailing)
+}
+
+// forget drops all that is known in memory of the lane's unsettled objects;
+// the next listing from its watermark finds them again.
+func (l *lane) forget() {
+	for _, t := range l.open {
+		t.abandoned = true
+	}
+	for _, t := range l.retrying {
+		t.abandoned = true
+	}
+	l.open = make(map[string]*target)
+	l.retrying = make(map[string]*target)
+	l.order = nil
+	l.sweeps = nil
+	l.failing = 0
+	l.listed = l.head.Watermark
+	l.listedOnce = false
+}

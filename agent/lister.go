@@ -1,0 +1,367 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/cloudtrail"
+	"github.com/trailpoll/trailpoll/agent/listing"
+	"github.com/trailpoll/trailpoll/agent/progress"
+)
+
+const (
+	hourly = time.Hour
+	daily  = 24 * time.Hour
+
+	// laneWindow is how many objects of a lane may be found and not settled
+	// before its listing waits; it goes on when half of them are.
+	laneWindow = listing.MaxEntries
+)
+
+// lister lists one stream for the lanes that are in step, one page at a time.
+// A pass is a listing from some position to the end: the tail begins at the
+// look-back, a sweep further back, and that is all that differs. The
+// scheduler never runs a lister twice at the same time.
+type lister struct {
+	stream *stream
+	lanes  []*lane // guarded by the stream's mutex
+
+	pass *pass // nil between passes
+	full bool  // waits for room; guarded by the stream's mutex
+	gone bool  // no lane is left; guarded by the stream's mutex
+
+	lastNew  time.Time // when objects last came, monotonic
+	failures int       // LISTs that failed in a row
+	lastFar  time.Time // when a tail last went over the whole look-back
+	busy     bool      // ... which took more than one page
+}
+
+// pass is a listing under way.
+type pass struct {
+	after  string // continue after this position
+	first  bool   // no page has come yet
+	pages  int
+	fresh  int // objects found that were new
+	sweep  bool
+	daily  bool
+	far    bool
+	sweeps map[*lane]*sweep
+}
+
+func newLister(st *stream, lanes []*lane) *lister {
+	return &lister{stream: st, lanes: lanes}
+}
+
+// remove takes a lane out and reports whether none is left. The stream's mutex
+// is held.
+func (l *lister) remove(x *lane) (empty bool) {
+	i := slices.Index(l.lanes, x)
+	if i < 0 {
+		return false
+	}
+	l.lanes = slices.Delete(slices.Clone(l.lanes), i, i+1)
+	return len(l.lanes) == 0
+}
+
+func (l *lister) stop() { l.gone = true }
+
+func (l *lister) hasRoom() bool {
+	return !slices.ContainsFunc(l.lanes, func(x *lane) bool { return x.load() > laneWindow/2 })
+}
+
+// step makes one LIST and returns when the lister is due again; negative:
+// it waits to be woken, or is done with.
+func (l *lister) step(ctx context.Context) time.Duration {
+	st, s := l.stream, l.stream.source
+	st.mu.Lock()
+	if l.gone {
+		st.mu.Unlock()
+		return -1
+	}
+	l.part()
+	if l.full {
+		st.mu.Unlock()
+		return -1
+	}
+	if l.pass == nil {
+		l.begin()
+	}
+	p, lanes := l.pass, l.lanes
+	st.mu.Unlock()
+
+	if err := s.schedule.wait(ctx); err != nil {
+		return -1
+	}
+	page, err := s.list(ctx, listing.Request{Prefix: st.prefix, StartAfter: st.prefix + p.after, Limit: s.pageLimit()})
+	if err != nil {
+		if ctx.Err() != nil {
+			return -1
+		}
+		l.failures++
+		s.listFailed(l, err)
+		return s.backoff(l.failures, err)
+	}
+	l.failures = 0
+	s.listWorks(l)
+	if err := l.take(page, p, lanes); err != nil {
+		s.agent.fail(err)
+		return -1
+	}
+	if !page.Last() {
+		return 0
+	}
+	return l.end(p)
+}
+
+// part sends lanes whose window is full off on their own, so that the others
+// need not wait for them; if all are full, the lister waits. The stream's
+// mutex is held.
+func (l *lister) part() {
+	var full []*lane
+	for _, x := range l.lanes {
+		if x.load() >= laneWindow {
+			full = append(full, x)
+		}
+	}
+	switch {
+	case len(full) == 0:
+	case len(full) == len(l.lanes):
+		l.full = true
+	default:
+		for _, x := range full {
+			l.remove(x)
+			n := newLister(l.stream, []*lane{x})
+			n.full, n.lastNew = true, l.lastNew
+			l.stream.listers = append(l.stream.listers, n)
+			if l.pass != nil && l.pass.sweeps[x] != nil {
+				// Its sweep has not gone to the end and never will: it is due
+				// still, and begins again.
+				x.dropSweep(l.pass.sweeps[x])
+				delete(l.pass.sweeps, x)
+			}
+		}
+	}
+}
+
+// begin begins a pass: the sweep that is due, else the tail. The stream's
+// mutex is held.
+func (l *lister) begin() {
+	s := l.stream.source
+	now := s.now()
+	c := &s.cfg
+	p := &pass{first: true, sweeps: make(map[*lane]*sweep)}
+	for _, x := range l.lanes {
+		p.daily = p.daily || s.agent.cfg.Sweep && !x.listedOnce || now.Sub(x.head.Daily) >= daily
+		p.sweep = p.sweep || p.daily || now.Sub(x.head.Hourly) >= hourly
+	}
+	near := c.LookBack
+	mono := time.Now()
+	if l.busy && !p.sweep && mono.Sub(l.lastFar) < c.LookBack/4 {
+		near = c.LookBack / 6
+	} else {
+		p.far = true
+		l.lastFar = mono
+	}
+	for i, x := range l.lanes {
+		from := l.tailFrom(x, near)
+		switch {
+		case p.daily:
+			// From the last completed sweep, not from now: what appeared since
+			// can be as old as the horizon was then.
+			from = min(from, l.stream.floor(x.head.Daily.Add(-c.LateHorizon)))
+		case p.sweep:
+			from = min(from, l.stream.floor(x.head.Hourly.Add(-daily)))
+		}
+		from = max(from, x.head.Pruned)
+		if i == 0 || from < p.after {
+			p.after = from
+		}
+	}
+	l.pass = p
+}
+
+// tailFrom is where the lane's tail begins: the look-back before what has been
+// listed. What is older and still open is known, and need not be listed to be
+// found.
+func (l *lister) tailFrom(x *lane, lookBack time.Duration) string {
+	t, ok := cloudtrail.Instant(x.listed)
+	if !ok {
+		return x.listed
+	}
+	return min(l.stream.floor(t.Add(-lookBack)), x.listed)
+}
+
+// listed is an entry of a page that is a log file of the stream.
+type listed struct {
+	entry    listing.Entry
+	position string
+	stamp    time.Time
+}
+
+// read tells the log files of a page from what else there is, and returns the
+// position up to which the page lists.
+func (l *lister) read(page listing.Page, after string) (files []listed, end string) {
+	st := l.stream
+	files = make([]listed, 0, len(page.Entries))
+	end = after
+	foreign := 0
+	for _, e := range page.Entries {
+		position, ok := strings.CutPrefix(e.Key, st.prefix)
+		if !ok || position <= end {
+			continue // a server that repeats itself
+		}
+		end = position
+		if stamp, class := cloudtrail.ParsePosition(st.id, position); class == cloudtrail.Log {
+			files = append(files, listed{e, position, stamp})
+		} else {
+			foreign++
+		}
+	}
+	st.source.count.foreign.Add(int64(foreign))
+	return files, end
+}
+
+// take works a page into the lanes.
+func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
+	st, s := l.stream, l.stream.source
+	files, end := l.read(page, p.after)
+	positions := make([]string, len(files))
+	for n := range files {
+		positions[n] = files[n].position
+	}
+
+	// What is open is looked up before the checkpoint is: an object leaves
+	// open only after its settlement is durable, so one of the two knows it.
+	st.mu.Lock()
+	known := make([][]*target, len(lanes))
+	for i, x := range lanes {
+		known[i] = make([]*target, len(files))
+		for n, position := range positions {
+			if t := x.open[position]; t != nil {
+				known[i][n] = t
+			} else {
+				known[i][n] = x.retrying[position]
+			}
+		}
+	}
+	st.mu.Unlock()
+	states := make([][]progress.State, len(lanes))
+	for i, x := range lanes {
+		var err error
+		if states[i], err = s.agent.cfg.Checkpoint.Lookup(x.id, positions, nil); err != nil {
+			return err
+		}
+	}
+
+	jobs := make([]*job, len(files))
+	st.mu.Lock()
+	for i, x := range lanes {
+		if !slices.Contains(l.lanes, x) {
+			continue // its output was held meanwhile
+		}
+		if p.first && p.sweep {
+			at := page.At
+			if at.IsZero() {
+				at = s.now()
+			}
+			p.sweeps[x] = &sweep{daily: p.daily, at: at}
+			x.sweeps = append(x.sweeps, p.sweeps[x])
+		}
+		sw := p.sweeps[x]
+		prev := min(x.listed, p.after)
+		for n, f := range files {
+			before := prev
+			prev = f.position
+			if t := known[i][n]; t != nil {
+				if x.open[f.position] == t {
+					sw.wait(t)
+				}
+				continue
+			}
+			state := states[i][n]
+			if state.Standing == progress.Settled || state.Standing == progress.Parked ||
+				x.tooOld(f.stamp, &f.entry, s.cfg.LateHorizon) {
+				continue
+			}
+			if jobs[n] == nil {
+				jobs[n] = &job{found: st.found(f)}
+			}
+			t := &target{found: jobs[n].found, lane: x, acked: state.Acked, total: -1}
+			jobs[n].targets = append(jobs[n].targets, t)
+			x.add(t, before)
+			sw.wait(t)
+		}
+		// Everything up to the page's end has been listed and is known: from
+		// here on the watermark may pass what is settled of it. A crash right
+		// here loses nothing: the watermark on disk is still the old one.
+		x.listed = max(x.listed, end)
+		st.advance(x)
+	}
+	st.mu.Unlock()
+	for _, j := range jobs {
+		if j != nil {
+			p.fresh++
+			s.queue.put(j)
+		}
+	}
+	p.first = false
+	p.pages++
+	p.after = end
+	return nil
+}
+
+// end ends a pass and says when the next one is due.
+func (l *lister) end(p *pass) time.Duration {
+	st, s := l.stream, l.stream.source
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	l.pass = nil
+	if p.far {
+		l.busy = p.pages > 1 && !p.sweep || l.busy && p.sweep
+	}
+	for _, x := range l.lanes {
+		x.listedOnce = true
+		if sw := p.sweeps[x]; sw != nil {
+			sw.listed = true
+		}
+		if st.advance(x) {
+			s.agent.settler.touch(x)
+		}
+	}
+	l.rejoin()
+	s.agent.progressed()
+	if l.gone {
+		return -1
+	}
+	if s.agent.cfg.Once {
+		return -1
+	}
+	now := time.Now()
+	if p.fresh > 0 || l.lastNew.IsZero() && s.recent(l.lanes) {
+		l.lastNew = now
+	}
+	return s.cadence(now.Sub(l.lastNew), l.lastNew.IsZero())
+}
+
+// rejoin puts lanes that have listed to the end into the stream's first
+// lister: they are in step again. The stream's mutex is held.
+func (l *lister) rejoin() {
+	first := l.stream.listers[0]
+	if l == first || l.gone || first.pass != nil || first.full {
+		return
+	}
+	first.lanes = append(slices.Clone(first.lanes), l.lanes...)
+	l.gone = true
+	i := slices.Index(l.stream.listers, l)
+	l.stream.listers = slices.Delete(l.stream.listers, i, i+1)
+}
+
+// dropSweep forgets a sweep that will not be completed.
+func (l *lane) dropSweep(sw *sweep) {
+	l.sweeps = slices.DeleteFunc(l.sweeps, func(x *sweep) bool { return x == sw })
+	for _, t := range l.open {
+		t.sweeps = slices.DeleteFunc(t.sweeps, func(x *sweep) bool { return x == sw })
+	}
+}

@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// stuckAfter is how long a run that is to end waits for a source or an output
+// that makes no progress.
+const stuckAfter = 2 * time.Minute
+
+// progressed nudges whoever waits for the work to be done.
+func (a *Agent) progressed() {
+	select {
+	case a.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// untilDone waits until every stream has been listed to its end and everything
+// found is settled. It returns what could not be finished.
+func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if done, stuck := a.finished(); done {
+			return stuck
+		}
+		select {
+		case <-a.nudge:
+		case <-tick.C:
+		case <-ctx.Done():
+			return []string{"interrupted"}
+		}
+	}
+}
+
+// finished reports whether nothing is left to be done but by sources and
+// outputs that are stuck, and names those.
+func (a *Agent) finished() (done bool, stuck []string) {
+	late := func(last *atomic.Int64) bool {
+		return time.Since(a.mono)-time.Duration(last.Load()) > stuckAfter
+	}
+	owing := make(map[*delivery]bool)
+	for _, s := range a.sources {
+		s.mu.Lock()
+		failed, walked := s.failed, s.discovered && s.parkedTried
+		s.mu.Unlock()
+		if failed != nil {
+			stuck = append(stuck, fmt.Sprintf("source %s: %v", s.cfg.Name, failed))
+			continue
+		}
+		listed, open := walked, false
+		for _, st := range s.all() {
+			for _, l := range st.lanes {
+				if late(&l.out.acked) && (l.out.isHeld() || !l.out.idle()) {
+					if !st.settledFor(l) {
+						owing[l.out] = true
+					}
+					continue
+				}
+				st.mu.Lock()
+				listed = listed && l.listedOnce
+				open = open || len(l.open) > 0 || len(l.retrying) > 0
+				st.mu.Unlock()
+			}
+			if (!listed || open) && !late(&s.progress) {
+				return false, nil
+			}
+		}
+		if listed && !open {
+			continue
+		}
+		if !late(&s.progress) {
+			return false, nil
+		}
+		stuck = append(stuck, fmt.Sprintf("source %s: no progress for %v", s.cfg.Name, stuckAfter))
+	}
+	for d := range owing {
+		d.mu.Lock()
+		err := d.lastErr
+		d.mu.Unlock()
+		stuck = append(stuck, fmt.Sprintf("output %s: no progress for %v: %v", d.cfg.Name, stuckAfter, err))
+	}
+	return true, stuck
+}
+
+// settledFor reports whether a lane has been listed to the end and owes nothing.
+func (st *stream) settledFor(l *lane) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return l.listedOnce && len(l.open) == 0 && len(l.retrying) == 0
+}
+
+// idle reports whether the output has nothing to send.
+func (d *delivery) idle() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queue) == 0 && d.sending == 0
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent"
+	"github.com/trailpoll/trailpoll/agent/config"
+	"github.com/trailpoll/trailpoll/agent/output/file"
+	"github.com/trailpoll/trailpoll/agent/output/https"
+	"github.com/trailpoll/trailpoll/agent/output/syslog"
+	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
+	"github.com/trailpoll/trailpoll/agent/s3source"
+)
+
+// Batches of outputs whose configuration does not size them: large enough that
+// a commit for each is cheap, small enough that little is sent twice.
+const (
+	streamBatchRecords = 500
+	streamBatchBytes   = 256 << 10
+	streamBatchWait    = 200 * time.Millisecond
+)
+
+// wiring is what a configuration was made into, with what is to be closed.
+type wiring struct {
+	agent   agent.Config
+	closers []io.Closer
+}
+
+// Close closes outputs and sources.
+func (w *wiring) Close() error {
+	var err error
+	for _, c := range w.closers {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// wire makes what the configuration describes. Nothing is connected yet.
+func wire(c *config.Config, stdout io.Writer) (*wiring, error) {
+	w := &wiring{agent: agent.Config{
+		Downloads:    c.Agent.Downloads,
+		Memory:       int64(c.Agent.Memory),
+		MaxRecord:    int(c.Agent.MaxRecord),
+		DrainTimeout: time.Duration(c.Agent.DrainTimeout),
+	}}
+	for i := range c.Outputs {
+		o := &c.Outputs[i]
+		if !o.Enabled {
+			continue
+		}
+		out, err := wireOutput(&c.Agent, o, stdout)
+		if err != nil {
+			return nil, fmt.Errorf("output %s: %w", o.Name, err)
+		}
+		w.agent.Outputs = append(w.agent.Outputs, out)
+		w.closers = append(w.closers, out.Output)
+	}
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		if !s.Enabled {
+			continue
+		}
+		store, err := s3source.New(bucketConfig(&c.Agent, s))
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		w.agent.Sources = append(w.agent.Sources, wireSource(s, store))
+		w.closers = append(w.closers, closer(store.Close))
+	}
+	return w, nil
+}
+
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+func bucketConfig(a *config.Agent, s *config.Source) s3source.Config {
+	b, c := &s.Bucket, &s.Credentials
+	return s3source.Config{
+		Bucket: b.Name, Region: b.Region, Endpoint: b.Endpoint, PathStyle: b.PathStyle,
+		FIPS: b.FIPS, DualStack: b.DualStack, RequesterPays: b.RequesterPays, BucketOwner: b.Owner,
+		CAFile: b.CAFile, Proxy: a.Proxy.Reveal(),
+		Credentials: s3source.Credentials{
+			Type:            s3source.CredentialsType(c.Type),
+			AccessKeyID:     c.AccessKeyID,
+			SecretAccessKey: c.SecretAccessKey.Reveal(),
+			SessionToken:    c.SessionToken.Reveal(),
+			Profile:         c.Profile,
+			SharedFiles:     c.SharedFiles,
+		},
+	}
+}
+
+func wireSource(s *config.Source, store agent.Bucket) agent.SourceConfig {
+	l := &s.Listing
+	out := agent.SourceConfig{
+		Name: s.Name, Labels: s.Labels, Store: store, Bucket: s.Bucket.Name, Prefix: s.Bucket.Prefix,
+		Organizations: s.Scope.Organizations, Accounts: s.Scope.Accounts, LogTypes: s.Scope.LogTypes,
+		Regions: s.Scope.Regions, ExcludeAccounts: s.Scope.ExcludeAccounts, ExcludeRegions: s.Scope.ExcludeRegions,
+		Start: func(now time.Time) time.Time {
+			t, err := s.Start.Resolve(now)
+			if err != nil { // the configuration was validated
+				return now
+			}
+			return t
+		},
+		Refresh: time.Duration(l.Refresh), IdleRefresh: time.Duration(l.IdleRefresh),
+		LookBack: time.Duration(l.LookBack), LateHorizon: time.Duration(l.LateHorizon),
+		Discovery: time.Duration(l.Discovery), MaxListsPerMinute: l.MaxListsPerMinute,
+	}
+	for _, a := range s.Accounts {
+		if !a.Enabled {
+			out.ExcludeAccounts = append(out.ExcludeAccounts, a.ID)
+			continue
+		}
+		if out.AccountInfo == nil {
+			out.AccountInfo = make(map[string]agent.AccountInfo)
+		}
+		out.AccountInfo[a.ID] = agent.AccountInfo{Name: a.Name, Labels: a.Labels}
+	}
+	return out
+}
+
+func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.OutputConfig, error) {
+	out := agent.OutputConfig{
+		Name: o.Name, Sources: o.Sources,
+		BatchRecords: streamBatchRecords, BatchBytes: streamBatchBytes, BatchWait: streamBatchWait, Connections: 1,
+	}
+	switch o.Type {
+	case config.TypeHTTPS:
+		h := &o.HTTPS
+		headers := make(map[string]string, len(h.Headers))
+		for k, v := range h.Headers {
+			headers[k] = v.Reveal()
+		}
+		to, err := https.New(https.Config{
+			URL: h.URL.Reveal(), Format: https.Format(h.Format),
+			Token: h.Token.Reveal(), Username: h.Username, Password: h.Password.Reveal(), Headers: headers,
+			Compression: h.Compression, Timeout: time.Duration(h.Timeout), Connections: h.Connections,
+			TLS: tlsConfig(&h.TLS), Proxy: a.Proxy.Reveal(), Version: thisBuild().Version,
+		})
+		if err != nil {
+			return out, err
+		}
+		out.Output = to
+		out.BatchRecords, out.BatchBytes = h.BatchRecords, int(h.BatchBytes)
+		out.BatchWait, out.Connections = time.Duration(h.BatchWait), h.Connections
+	case config.TypeSyslog:
+		l := &o.Syslog
+		to, err := syslog.New(syslog.Config{
+			Addresses: l.Addresses, Transport: syslog.Transport(l.Transport), Framing: syslog.Framing(l.Framing),
+			Facility: l.Facility, Severity: l.Severity, AppName: l.AppName, Hostname: l.Hostname,
+			MaxMessage: int(l.MaxMessage), ConfirmDelay: time.Duration(l.ConfirmDelay), TLS: tlsConfig(&l.TLS),
+		})
+		if err != nil {
+			return out, err
+		}
+		out.Output = to
+		out.Unacknowledged = l.Transport == string(syslog.UDP)
+	case config.TypeFile:
+		to, err := file.New(file.Config{
+			Path: o.File.Path, RotateSize: int64(o.File.RotateSize),
+			RotateAge: time.Duration(o.File.RotateAge), Keep: o.File.Keep,
+		})
+		if err != nil {
+			return out, err
+		}
+		out.Output = to
+	case config.TypeStdout:
+		out.Output = file.NewWriter(stdout)
+	default:
+		return out, fmt.Errorf("type %q is not known", o.Type)
+	}
+	return out, nil
+}
+
+func tlsConfig(t *config.TLS) tlsconf.Config {
+	return tlsconf.Config{
+		CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile,
+		ServerName: t.ServerName, MinVersion: t.MinVersion,
+	}
+}
