@@ -2,6 +2,7 @@ package https
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -126,7 +127,10 @@ func (c Config) output() (*Output, error) {
 	default:
 		return nil, fmt.Errorf("compression %q is neither gzip nor none", c.Compression)
 	}
-	if o.transport, err = c.transport(o.conns, o.timeout); err != nil {
+	if o.tls, err = c.TLS.Load(); err != nil {
+		return nil, err
+	}
+	if o.transport, err = c.transport(o.tls.Conf, o.conns, o.timeout); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -182,11 +186,7 @@ func basic(username, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
 }
 
-func (c Config) transport(conns int, timeout time.Duration) (*http.Transport, error) {
-	conf, err := c.TLS.Load()
-	if err != nil {
-		return nil, err
-	}
+func (c Config) transport(conf *tls.Config, conns int, timeout time.Duration) (*http.Transport, error) {
 	proxy, err := c.proxy()
 	if err != nil {
 		return nil, err
@@ -231,10 +231,8 @@ func (c Config) proxy() (func(*http.Request) (*url.URL, error), error) {
 
 // validName reports whether s is a token (RFC 9110 section 5.6.2).
 func validName(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
-			strings.ContainsRune("!#$%&'*+-.^_`|~", r))
-	})
+	const chars = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return s != "" && strings.Trim(s, chars) == ""
 }
 
 // validValue reports whether s can be a header's value (RFC 9110 section 5.5):

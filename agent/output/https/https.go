@@ -37,6 +37,7 @@ type Output struct {
 	format    Format
 	timeout   time.Duration
 	conns     int
+	tls       *tlsconf.Client
 	transport *http.Transport
 	bodies    bodies
 	secrets   secrets
@@ -120,6 +121,7 @@ func (o *Output) post(ctx context.Context, body *body, b *record.Batch) error {
 		}
 		return o.failed(err)
 	}
+	o.tls.Works()
 	defer func() { _ = resp.Body.Close() }()
 	err = o.answered(resp, b)
 	_, _ = io.CopyN(io.Discard, resp.Body, drained) // the answer is known: what follows may fail
@@ -143,7 +145,7 @@ func (o *Output) failed(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errTimeout, err)
 	}
-	kind, hint := tlsconf.Explain(err, o.addr(), o.transport.TLSClientConfig)
+	kind, hint := o.tls.Explain(err, o.addr())
 	return &fault.Error{Kind: kind, Op: o.op, Err: o.secrets.clean(err), Hint: hint}
 }
 

@@ -100,9 +100,9 @@ func mutual(t *testing.T) (*tls.Config, tlsconf.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve.ClientCAs, serve.ClientAuth = serve.RootCAs, tls.RequireAndVerifyClientCert
+	serve.Conf.ClientCAs, serve.Conf.ClientAuth = serve.Conf.RootCAs, tls.RequireAndVerifyClientCert
 	certFile, keyFile = ca.Issue(t, end, "agent.example")
-	return serve, tlsconf.Config{CAFile: ca.File, CertFile: certFile, KeyFile: keyFile}
+	return serve.Conf, tlsconf.Config{CAFile: ca.File, CertFile: certFile, KeyFile: keyFile}
 }
 
 func open(t *testing.T, conf Config) *Output {
@@ -306,7 +306,8 @@ func TestCertificates(t *testing.T) {
 			in.server.ErrorLog = nil
 			o := open(t, Config{URL: "https://" + in.addr, TLS: tlsconf.Config{CAFile: ca.File}})
 			err = o.Send(t.Context(), batch(`{}`))
-			if fault.KindOf(err) != fault.Held {
+			// The alert of TLS 1.3 may be lost, as Explain says.
+			if k := fault.KindOf(err); k != fault.Held && !(c.client && k == fault.Temporary) {
 				t.Errorf("kind %v: %v", fault.KindOf(err), err)
 			}
 			for _, h := range c.hints {

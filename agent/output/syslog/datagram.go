@@ -78,7 +78,7 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 }
 
 func (d *datagrams) failed(err error) error {
-	kind, hint := tlsconf.Explain(err, d.addr, nil)
+	kind, hint := (*tlsconf.Client)(nil).Explain(err, d.addr)
 	return &fault.Error{Kind: kind, Op: d.op, Err: err, Hint: hint}
 }
 

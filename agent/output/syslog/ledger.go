@@ -26,6 +26,8 @@ type ledgerConfig struct {
 	// Any other error means that the connection is broken. It is called from
 	// one goroutine.
 	queued func() (int, error)
+	// works is called when a batch is confirmed.
+	works func()
 }
 
 // ledger keeps the batches that were written to one connection until they are
@@ -35,13 +37,12 @@ type ledger struct {
 	wake chan struct{} // capacity 1: a batch was added
 	dead chan struct{} // closed by the first fail
 
-	mu        sync.Mutex
-	pending   []*confirmation // by end, ascending
-	held      int             // how many of them, from the first, the peer's kernel has
-	err       error           // why it is broken
-	confirmed bool            // something was, ever
-	acked     int64           // bytes that the peer's kernel has
-	progress  time.Time       // when acked last grew, or there began to be something to acknowledge
+	mu       sync.Mutex
+	pending  []*confirmation // by end, ascending
+	held     int             // how many of them, from the first, the peer's kernel has
+	err      error           // why it is broken
+	acked    int64           // bytes that the peer's kernel has
+	progress time.Time       // when acked last grew, or there began to be something to acknowledge
 }
 
 func newLedger(conf ledgerConfig) *ledger {
@@ -120,12 +121,6 @@ func (l *ledger) broken() error {
 	return l.err
 }
 
-func (l *ledger) everConfirmed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.confirmed
-}
-
 // run confirms batches until the ledger is broken (nil) or finds that the
 // connection is (the reason). It is one goroutine with one timer, and sleeps
 // when there is nothing to confirm.
@@ -187,7 +182,8 @@ func (l *ledger) step(now time.Time) (next time.Time, err error) {
 	for l.held > 0 && !l.pending[0].held.Add(l.delay).After(now) {
 		c := l.pending[0]
 		l.pending[0] = nil
-		l.pending, l.held, l.confirmed = l.pending[1:], l.held-1, true
+		l.pending, l.held = l.pending[1:], l.held-1
+		l.works()
 		// A crash here: the batch is confirmed but not committed, and is sent
 		// again: a repeat within confirm_delay plus one commit.
 		c.err = c.verdict

@@ -21,7 +21,7 @@ import (
 // stream sends frames over one connection at a time.
 type stream struct {
 	op, addr string
-	tls      *tls.Config // nil for plain TCP
+	tls      *tlsconf.Client // nil for plain TCP
 	timeout  time.Duration
 	delay    time.Duration
 
@@ -79,7 +79,7 @@ func (s *stream) connect(ctx context.Context) (*link, error) {
 	raw := &counter{Conn: conn, timeout: s.timeout}
 	secured := net.Conn(raw)
 	if s.tls != nil {
-		t := tls.Client(raw, s.tls)
+		t := tls.Client(raw, s.tls.Conf)
 		if err := t.HandshakeContext(ctx); err != nil {
 			_ = conn.Close() // the handshake's error says more
 			return nil, err
@@ -97,6 +97,7 @@ func (s *stream) connect(ctx context.Context) (*link, error) {
 			patience: s.timeout,
 			sent:     raw.sent.Load,
 			queued:   queueOf(conn),
+			works:    s.tls.Works,
 		}),
 	}
 	l.start()
@@ -108,7 +109,7 @@ func (s *stream) failed(err error) error {
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return e
 	}
-	kind, hint := tlsconf.Explain(err, s.addr, s.tls)
+	kind, hint := s.tls.Explain(err, s.addr)
 	return &fault.Error{Kind: kind, Op: s.op, Err: err, Hint: hint}
 }
 
@@ -169,12 +170,7 @@ func (l *link) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = errPeerClosed
 	}
-	e, _ := errors.AsType[*fault.Error](l.s.failed(err))
-	if e.Hint == "" && errors.Is(err, errPeerClosed) && l.s.tls != nil && !l.ledger.everConfirmed() {
-		e.Hint = "the receiver ended the connection before anything was confirmed: " +
-			"check its log, and whether it asks for a client certificate (tls.cert_file)"
-	}
-	l.ledger.fail(e)
+	l.ledger.fail(l.s.failed(err))
 	_ = l.raw.Close() // it is broken already
 }
 

@@ -152,8 +152,8 @@ func (c Config) output() (*Output, error) {
 		if s.tls, err = c.TLS.Load(); err != nil {
 			return nil, err
 		}
-		if s.tls.ServerName == "" {
-			s.tls.ServerName = host
+		if s.tls.Conf.ServerName == "" {
+			s.tls.Conf.ServerName = host
 		}
 	default:
 		return nil, fmt.Errorf("transport %q is none of udp, tcp, tls", c.Transport)

@@ -29,8 +29,12 @@ import (
 //	no connection for any other reason       held
 //	everything else: reset, end, timeout     temporary
 //
-// conf is the configuration that was used, nil for none; addr is host:port.
-func Explain(err error, addr string, conf *tls.Config) (fault.Kind, string) {
+// addr is host:port.
+func (c *Client) Explain(err error, addr string) (fault.Kind, string) {
+	var conf *tls.Config
+	if c != nil {
+		conf = c.Conf
+	}
 	if errors.Is(err, context.Canceled) {
 		return fault.Temporary, ""
 	}
@@ -57,6 +61,12 @@ func Explain(err error, addr string, conf *tls.Config) (fault.Kind, string) {
 		return fault.Held, "nothing listens at " + addr + ": check the address and that the receiver runs"
 	case dialing:
 		return fault.Held, addr + " can't be reached: check the address, the route and firewalls"
+	}
+	// With TLS 1.3 a receiver that wants a certificate lets us in without one
+	// and refuses us then; its alert may be lost when the connection breaks
+	// under a write.
+	if c != nil && c.asked.Load() && !c.works.Load() && !timedOut(err) {
+		return fault.Temporary, alert(conf)
 	}
 	return fault.Temporary, ""
 }

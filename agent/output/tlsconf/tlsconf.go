@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 )
 
 // Config is the table [output.tls] of the configuration. The zero value
@@ -29,10 +30,27 @@ type Config struct {
 	MinVersion string
 }
 
-// Load reads the files and returns the configuration that they make. The
-// caller owns it.
-func (c Config) Load() (*tls.Config, error) {
+// Client is a TLS configuration that knows how it fared. A nil Client is plain
+// TCP. Its methods are safe for concurrent use.
+type Client struct {
+	Conf *tls.Config // not changed once in use
+
+	asked atomic.Bool // a receiver asked for a certificate, and we have none
+	works atomic.Bool // a receiver took something from us
+}
+
+// Works notes that the receiver took something, so that it does without what it
+// may have asked for.
+func (c *Client) Works() {
+	if c != nil {
+		c.works.Store(true)
+	}
+}
+
+// Load reads the files and returns what they make.
+func (c Config) Load() (*Client, error) {
 	conf := &tls.Config{ServerName: c.ServerName, MinVersion: tls.VersionTLS12}
+	client := &Client{Conf: conf}
 	switch c.MinVersion {
 	case "", "1.2":
 	case "1.3":
@@ -52,7 +70,11 @@ func (c Config) Load() (*tls.Config, error) {
 	}
 	switch {
 	case c.CertFile == "" && c.KeyFile == "":
-		return conf, nil
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			client.asked.Store(true)
+			return new(tls.Certificate), nil // none
+		}
+		return client, nil
 	case c.CertFile == "" || c.KeyFile == "":
 		return nil, errors.New("reading our certificate: cert_file and key_file are needed both or not at all")
 	}
@@ -61,5 +83,5 @@ func (c Config) Load() (*tls.Config, error) {
 		return nil, fmt.Errorf("reading our certificate: %w", err)
 	}
 	conf.Certificates = []tls.Certificate{cert}
-	return conf, nil
+	return client, nil
 }
