@@ -1,0 +1,241 @@
+package s3source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/listing"
+)
+
+// List returns one page of a listing (ListObjectsV2; needs s3:ListBucket).
+// Its error is a fault.Error, or wraps ctx's.
+func (s *Source) List(ctx context.Context, r listing.Request) (listing.Page, error) {
+	what := call{op: opList, name: bucketName(s.cfg.Bucket, r.Prefix)}
+	in := &s3.ListObjectsV2Input{
+		Bucket:              &s.cfg.Bucket,
+		Prefix:              &r.Prefix,
+		ExpectedBucketOwner: s.owner(),
+		RequestPayer:        s.payer(),
+		// XML 1.0 can't hold control characters, which keys may.
+		EncodingType: types.EncodingTypeUrl,
+		// Costs nothing, and tells a restored object from an archived one.
+		OptionalObjectAttributes: []types.OptionalObjectAttributes{types.OptionalObjectAttributesRestoreStatus},
+	}
+	if r.Delimiter != "" {
+		in.Delimiter = &r.Delimiter
+	}
+	// S3 ignores StartAfter beside a token; others may not.
+	if r.Token != "" {
+		in.ContinuationToken = &r.Token
+	} else if r.StartAfter != "" {
+		in.StartAfter = &r.StartAfter
+	}
+	if r.Limit > 0 && r.Limit < listing.MaxEntries {
+		in.MaxKeys = aws.Int32(int32(r.Limit))
+	}
+
+	var page listing.Page
+	err := s.do(ctx, what, func(c *connection) error {
+		out, err := c.api.ListObjectsV2(ctx, in)
+		if err != nil {
+			return err
+		}
+		page, err = pageOf(out)
+		return err
+	})
+	if err != nil {
+		return listing.Page{}, err
+	}
+	return page, nil
+}
+
+// pageOf reads an answer. The SDK takes any XML for a listing, and a portal's
+// page for an empty one: that would be a hole.
+func pageOf(out *s3.ListObjectsV2Output) (listing.Page, error) {
+	if out.Name == nil || out.IsTruncated == nil {
+		return listing.Page{}, notS3(errors.New("the answer is not a listing"))
+	}
+	decode := func(s *string) (string, error) { return aws.ToString(s), nil }
+	if out.EncodingType == types.EncodingTypeUrl {
+		decode = unescape
+	}
+	page := listing.Page{At: dateOf(out.ResultMetadata)}
+	if *out.IsTruncated {
+		page.Token = aws.ToString(out.NextContinuationToken)
+		if page.Token == "" {
+			return listing.Page{}, notS3(errors.New("the listing goes on but says not how"))
+		}
+	}
+
+	if n := len(out.Contents); n > 0 {
+		page.Entries = make([]listing.Entry, n)
+	}
+	for i := range out.Contents {
+		o := &out.Contents[i]
+		key, err := decode(o.Key)
+		if err != nil {
+			return listing.Page{}, notS3(err)
+		}
+		if i > 0 && key < page.Entries[i-1].Key {
+			return listing.Page{}, &fault.Error{
+				Kind: fault.Misconfigured,
+				Err:  fmt.Errorf("the keys are not in order: %q after %q", key, page.Entries[i-1].Key),
+				Hint: "only a bucket that is listed in the order of UTF-8 bytes can be read completely",
+			}
+		}
+		page.Entries[i] = listing.Entry{
+			Key:          key,
+			ETag:         aws.ToString(o.ETag),
+			Size:         aws.ToInt64(o.Size),
+			LastModified: aws.ToTime(o.LastModified).UTC(),
+			Archived:     archived(o),
+		}
+	}
+	for i := range out.CommonPrefixes {
+		prefix, err := decode(out.CommonPrefixes[i].Prefix)
+		if err != nil {
+			return listing.Page{}, notS3(err)
+		}
+		page.Prefixes = append(page.Prefixes, prefix)
+	}
+	return page, nil
+}
+
+// archived reports whether an object must be restored before it is read.
+// GLACIER_IR is read at once; what INTELLIGENT_TIERING has archived, no
+// listing says.
+func archived(o *types.Object) bool {
+	switch o.StorageClass {
+	case types.ObjectStorageClassGlacier, types.ObjectStorageClassDeepArchive:
+		// "RestoreExpiryDate is populated only when the object has already
+		// been restored": RestoreStatus in the S3 API reference.
+		return o.RestoreStatus == nil || o.RestoreStatus.RestoreExpiryDate == nil
+	}
+	return false
+}
+
+// unescape undoes encoding-type=url, in which a space is a plus sign.
+func unescape(s *string) (string, error) {
+	if s == nil || !strings.ContainsAny(*s, "%+") {
+		return aws.ToString(s), nil
+	}
+	key, err := url.QueryUnescape(*s)
+	if err != nil {
+		return "", fmt.Errorf("decoding a key of the listing: %w", err)
+	}
+	return key, nil
+}
+
+// dateOf returns when S3 answered; zero if it did not say.
+func dateOf(m middleware.Metadata) time.Time {
+	if resp, ok := awsmiddleware.GetRawResponse(m).(*smithyhttp.Response); ok && resp != nil {
+		if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+			return at.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// Get opens an object (GetObject; needs s3:GetObject, and kms:Decrypt where it
+// is encrypted with a KMS key). With an ETag in ifMatch it fails with
+// fault.Changed where the object is another one by now. The body is what is
+// stored: gzip stays gzip. It is read under ctx, and closed by the caller.
+// Errors of Get and of the body are fault.Errors, or wrap ctx's.
+func (s *Source) Get(ctx context.Context, key, ifMatch string) (listing.Body, error) {
+	what := call{op: opGet, name: bucketName(s.cfg.Bucket, key)}
+	in := &s3.GetObjectInput{
+		Bucket:              &s.cfg.Bucket,
+		Key:                 &key,
+		ExpectedBucketOwner: s.owner(),
+		RequestPayer:        s.payer(),
+	}
+	if ifMatch != "" {
+		in.IfMatch = &ifMatch
+	}
+
+	var got listing.Body
+	err := s.do(ctx, what, func(c *connection) error {
+		out, err := c.api.GetObject(ctx, in)
+		if err != nil {
+			return err
+		}
+		size := int64(-1)
+		if out.ContentLength != nil {
+			size = *out.ContentLength
+		}
+		got = listing.Body{
+			ReadCloser: &body{ReadCloser: out.Body, ctx: ctx, source: s, what: what, left: size},
+			Size:       size,
+			ETag:       aws.ToString(out.ETag),
+		}
+		if err := checkObject(out, ifMatch); err != nil {
+			_ = out.Body.Close()
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return listing.Body{}, err
+	}
+	return got, nil
+}
+
+// checkObject refuses what is not the object that was asked for: a portal's
+// page with status 200, or another object from a server that does not know
+// If-Match.
+func checkObject(out *s3.GetObjectOutput, ifMatch string) error {
+	etag, kind := aws.ToString(out.ETag), strings.ToLower(aws.ToString(out.ContentType))
+	if etag == "" && (strings.HasPrefix(kind, "text/html") || strings.Contains(kind, "xml")) {
+		return notS3(errors.New("the answer is not an object, but of type " + kind))
+	}
+	if ifMatch != "" && etag != "" && strings.Trim(etag, `"`) != strings.Trim(ifMatch, `"`) {
+		return &fault.Error{Kind: fault.Changed, Err: errors.New("the object is not the one that was listed")}
+	}
+	return nil
+}
+
+// body classifies what goes wrong while an object is read.
+type body struct {
+	io.ReadCloser
+	ctx    context.Context
+	source *Source
+	what   call
+	left   int64 // bytes that must still come; negative if S3 did not say
+}
+
+// Read implements io.Reader. A connection that ends too early is a fault.Error
+// that wraps io.ErrUnexpectedEOF.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left >= 0 {
+		b.left = max(0, b.left-int64(n))
+	}
+	switch {
+	case err == nil, err == io.EOF && b.left <= 0:
+		return n, err
+	case b.ctx.Err() != nil:
+		return n, b.what.ended(b.ctx)
+	}
+	if stall, ok := errors.AsType[*stallError](err); ok {
+		return n, &fault.Error{Kind: fault.Temporary, Op: b.what.String(), Err: stall}
+	}
+	cause := io.ErrUnexpectedEOF
+	if err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
+		cause = fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, b.source.clean(rootOf(err).Error()))
+	}
+	return n, &fault.Error{Kind: fault.Temporary, Op: b.what.String(), Err: cause}
+}
