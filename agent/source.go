@@ -79,12 +79,11 @@ func (s *source) run(ctx context.Context) error {
 	s.join(s.configured(s.known.Streams))
 
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	stop := context.AfterFunc(ctx, func() {
+	defer func() {
 		s.schedule.close()
 		s.queue.close()
-	})
-	defer stop()
+		wg.Wait()
+	}()
 	for range listWorkers {
 		wg.Go(func() {
 			for l := s.schedule.next(); l != nil; l = s.schedule.next() {
