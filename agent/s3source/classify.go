@@ -223,7 +223,7 @@ func (a *answer) region() string {
 }
 
 var (
-	expecting = regexp.MustCompile(`expecting '([A-Za-z0-9_-]+)'`)
+	expecting = regexp.MustCompile(`expecting ['"]([A-Za-z0-9_-]+)['"]`)
 	kmsKey    = regexp.MustCompile(`arn:aws[a-z-]*:kms:[A-Za-z0-9:/_-]+`)
 )
 

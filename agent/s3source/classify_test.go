@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,22 +161,19 @@ func TestRetriesNeverRunDry(t *testing.T) {
 	srv := server(t, s3test.Config{})
 	srv.Inject(func(op, _, _ string, _ int) s3test.Fault { return xmlError(500, "InternalError", "") })
 	s := at(t, srv.URL())
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	const failures = 150
-	go func() {
-		defer close(done)
-		limit := make(chan struct{}, 50)
-		for range failures {
-			limit <- struct{}{}
-			go func() { defer func() { <-limit }(); _ = calls(ctx, s, "list") }()
-		}
-		for range cap(limit) {
-			limit <- struct{}{}
-		}
-	}()
-	<-done
-	cancel()
+	const workers, each = 50, 4
+	const failures = workers * each
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				if err := calls(t.Context(), s, "list"); fault.KindOf(err) != fault.Temporary {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 	if n := srv.Count(s3test.ListObjectsV2); n != failures*attempts {
 		t.Errorf("%d requests, want %d", n, failures*attempts)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -82,7 +83,7 @@ func pageOf(out *s3.ListObjectsV2Output) (listing.Page, error) {
 	}
 
 	if n := len(out.Contents); n > 0 {
-		page.Entries = make([]listing.Entry, n)
+		page.Entries = make([]listing.Entry, 0, n)
 	}
 	for i := range out.Contents {
 		o := &out.Contents[i]
@@ -90,29 +91,42 @@ func pageOf(out *s3.ListObjectsV2Output) (listing.Page, error) {
 		if err != nil {
 			return listing.Page{}, notS3(err)
 		}
-		if i > 0 && key < page.Entries[i-1].Key {
+		if misspelt(out, key) {
+			continue
+		}
+		if n := len(page.Entries); n > 0 && key < page.Entries[n-1].Key {
 			return listing.Page{}, &fault.Error{
 				Kind: fault.Misconfigured,
-				Err:  fmt.Errorf("the keys are not in order: %q after %q", key, page.Entries[i-1].Key),
+				Err:  fmt.Errorf("the keys are not in order: %q after %q", key, page.Entries[n-1].Key),
 				Hint: "only a bucket that is listed in the order of UTF-8 bytes can be read completely",
 			}
 		}
-		page.Entries[i] = listing.Entry{
+		page.Entries = append(page.Entries, listing.Entry{
 			Key:          key,
 			ETag:         aws.ToString(o.ETag),
 			Size:         aws.ToInt64(o.Size),
 			LastModified: aws.ToTime(o.LastModified).UTC(),
 			Archived:     archived(o),
-		}
+		})
 	}
 	for i := range out.CommonPrefixes {
 		prefix, err := decode(out.CommonPrefixes[i].Prefix)
 		if err != nil {
 			return listing.Page{}, notS3(err)
 		}
-		page.Prefixes = append(page.Prefixes, prefix)
+		if !misspelt(out, prefix) {
+			page.Prefixes = append(page.Prefixes, prefix)
+		}
 	}
 	return page, nil
+}
+
+// misspelt reports whether a key is not the one that is stored: a server that
+// knows no encoding-type puts U+FFFD for what XML can't hold. Nobody can get
+// such a key, no key of a log is like that, and its place in the order is
+// wrong.
+func misspelt(out *s3.ListObjectsV2Output, key string) bool {
+	return out.EncodingType != types.EncodingTypeUrl && strings.ContainsRune(key, unicode.ReplacementChar)
 }
 
 // archived reports whether an object must be restored before it is read.
