@@ -3,8 +3,11 @@ package config
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestLineIndex(t *testing.T) {
@@ -89,6 +92,61 @@ func FuzzLineIndex(f *testing.F) {
 		for _, p := range all {
 			if n := lines[p]; n < 1 || n > most {
 				t.Fatalf("%s: line %d of %d", p, n, most)
+			}
+		}
+	})
+}
+
+// In a document in which every key is called by its line, the scanner finds
+// that line.
+func TestLineIndexFindsTheLine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var b strings.Builder
+		line := 1
+		write := func(s string) {
+			b.WriteString(s)
+			line += strings.Count(s, "\n")
+		}
+		want := map[string]int{}
+		table := ""
+		tables := 0
+		for range rapid.IntRange(1, 20).Draw(t, "lines") {
+			end := rapid.SampledFrom([]string{"\n", "\r\n", " # it's [a] \"comment\n", "\n\n#\n"}).Draw(t, "end")
+			name := "k" + strconv.Itoa(line)
+			path := child(table, name)
+			switch rapid.IntRange(0, 5).Draw(t, "kind") {
+			case 0:
+				table = name
+				write("[ " + name + " ]" + end)
+			case 1:
+				table = item("many", tables)
+				tables++
+				write("[[many]]" + end)
+			case 2:
+				want[child(path, "x")] = line
+				write(name + ".x = '''\n\\''[[no]]\n'k = 1'''" + end)
+			case 3:
+				want[path] = line
+				write(name + " = [ # [\n 'a,]',\n")
+				want[item(path, 1)] = line
+				write("{ \"}\" = 1, z = [1,2] }, ]" + end)
+			case 4:
+				want[path] = line
+				write(name + ` = """ \"" # \\` + "\n \\\n" + ` " "" """""` + end)
+			default:
+				want[path] = line
+				write(name + " = " + rapid.SampledFrom([]string{
+					"1", "true", "1e6", `"\" # ]"`, `'\'`, "2026-11-01 06:00:00Z", "''", `""`,
+				}).Draw(t, "value") + end)
+			}
+		}
+		if _, err := decodeTOML(b.String()); err != nil {
+			t.Fatalf("%v in\n%s", err, b.String())
+		}
+		got := lineIndex([]byte(b.String()))
+		for path, n := range want {
+			if got[path] != n {
+				t.Fatalf("%s: %d, want %d, in\n%s", path, got[path], n, b.String())
 			}
 		}
 	})

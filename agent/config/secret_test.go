@@ -113,7 +113,7 @@ func FuzzInvariant10_ParseRevealsNothing(f *testing.F) {
 		const secret = "zq7Xhunter2Jw"
 		// Where a key is expected the file itself calls it a key; so the secret
 		// is only put where a value begins.
-		if strings.Contains(value, "=") || strings.ContainsAny(value, "\r\n") || strings.Contains(value, ".%s") || secretAsKey(value) {
+		if strings.ContainsAny(value, "=\r\n") {
 			return
 		}
 		text := "[[source]]\nname='s'\nbucket='acme-logs'\n[[output]]\nname='o'\ntype='https'\nurl='https://h/'\n" +
@@ -125,8 +125,6 @@ func FuzzInvariant10_ParseRevealsNothing(f *testing.F) {
 		}
 	})
 }
-
-func secretAsKey(value string) bool { return strings.ContainsAny(value, "{[") }
 
 func isSecretKey(key string) bool {
 	switch key {
