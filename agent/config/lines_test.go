@@ -132,7 +132,7 @@ func TestLineIndexFindsTheLine(t *testing.T) {
 				write("{ \"}\" = 1, z = [1,2] }, ]" + end)
 			case 4:
 				want[path] = line
-				write(name + ` = """ \"" # \\` + "\n \\\n" + ` " "" """""` + end)
+				write(name + ` = """ \""" # \\` + "\n \\\n" + ` " "" """""` + end)
 			default:
 				want[path] = line
 				write(name + " = " + rapid.SampledFrom([]string{
