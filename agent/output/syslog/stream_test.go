@@ -71,12 +71,11 @@ func TestConformance(t *testing.T) {
 		{"tls", TLS, ""},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			outputtest.Run(t, outputtest.Suite{
-				Connections: 1,
-				New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
+			pair := func(delay time.Duration) func(*testing.T) (outputtest.Output, outputtest.Receiver) {
+				return func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
 					conf := Config{
 						Transport: v.transport, Framing: v.framing, MaxMessage: 4 << 20,
-						ConfirmDelay: 10 * time.Millisecond, Timeout: 5 * time.Second,
+						ConfirmDelay: delay, Timeout: 5 * time.Second,
 					}
 					var serve *tls.Config
 					if v.transport == TLS {
@@ -85,7 +84,11 @@ func TestConformance(t *testing.T) {
 					in := newReceiver(t, v.framing, serve)
 					conf.Addresses = []string{in.addr}
 					return open(t, conf), in
-				},
+				}
+			}
+			outputtest.Run(t, outputtest.Suite{
+				Connections: 1, Unacknowledged: true,
+				New: pair(2 * time.Millisecond), NewForFaults: pair(150 * time.Millisecond),
 				// Without Hang: a receiver that takes what is sent and says
 				// nothing is what every syslog receiver is.
 				Faults: []outputtest.Case{

@@ -26,7 +26,7 @@ import (
 //	no address for the name                  held
 //	no connection in time                    temporary, with a hint at a firewall
 //	out of file descriptors or of local ports  temporary
-//	no connection for any other reason       held
+//	no connection for any other reason, but a reset   held
 //	everything else: reset, end, timeout     temporary
 //
 // addr is host:port.
@@ -59,7 +59,7 @@ func (c *Client) Explain(err error, addr string) (fault.Kind, string) {
 		return fault.Temporary, "this machine is out of file descriptors or of local ports"
 	case isOneOf(err, syscall.ECONNREFUSED):
 		return fault.Held, "nothing listens at " + addr + ": check the address and that the receiver runs"
-	case dialing:
+	case dialing && !isOneOf(err, syscall.ECONNRESET, syscall.ECONNABORTED):
 		return fault.Held, addr + " can't be reached: check the address, the route and firewalls"
 	}
 	// With TLS 1.3 a receiver that wants a certificate lets us in without one
