@@ -352,6 +352,13 @@ func TestMovedAndEmptied(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Skip(err) // Windows moves no open file
 	}
+	send(t, o, "x", 1)
+	if err := os.Rename(path, path+".2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // logrotate's "create"
+		t.Fatal(err)
+	}
 	send(t, o, "b", 2)
 	if d := (&onDisk{t, path}); len(d.Records()) != 2 {
 		t.Errorf("%s", d.Records())

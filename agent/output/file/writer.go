@@ -31,7 +31,10 @@ type Writer struct {
 
 const writerOp = "writing to standard output"
 
-// NewWriter returns an output that writes to w.
+// NewWriter returns an output that writes to w. Where w is standard output, the
+// program must have asked for SIGPIPE (signal.Notify or Ignore): Go ends a
+// program otherwise that writes to a pipe whose reader has gone, and the output
+// could not be held.
 func NewWriter(w io.Writer) *Writer {
 	o := &Writer{w: w, turn: make(chan struct{}, 1)}
 	o.turn <- struct{}{}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
@@ -51,6 +52,8 @@ func faults() []outputtest.Case {
 	}
 	return cases
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	for _, v := range []struct {
@@ -307,7 +310,7 @@ func TestCertificates(t *testing.T) {
 			o := open(t, Config{URL: "https://" + in.addr, TLS: tlsconf.Config{CAFile: ca.File}})
 			err = o.Send(t.Context(), batch(`{}`))
 			// The alert of TLS 1.3 may be lost, as Explain says.
-			if k := fault.KindOf(err); k != fault.Held && !(c.client && k == fault.Temporary) {
+			if k := fault.KindOf(err); k != fault.Held && (!c.client || k != fault.Temporary) {
 				t.Errorf("kind %v: %v", fault.KindOf(err), err)
 			}
 			for _, h := range c.hints {
@@ -419,6 +422,10 @@ func TestBodyOutlivesRequest(t *testing.T) {
 	b.release()
 	_ = r1.Close()
 	_ = r1.Close()
+	// Another body, which must get other memory.
+	if _, _, err := bs.encode(NDJSON, batch(`{"b":2}`)); err != nil {
+		t.Fatal(err)
+	}
 	if got, err := io.ReadAll(r2); err != nil || string(got) != "{\"a\":1}\n" {
 		t.Fatalf("%q, %v", got, err)
 	}

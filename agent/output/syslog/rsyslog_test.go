@@ -22,13 +22,12 @@ import (
 // rsyslog is Debian's rsyslogd on loopback, writing what it takes to files.
 // Queues are direct: what it has read it has written.
 type rsyslog struct {
-	dir              string
-	udp, tcp, tls    string // addresses
-	conf             string
-	process          *exec.Cmd
-	said             *bytes.Buffer
-	clientTLS        tlsconf.Config
-	certFile, caFile string
+	dir           string
+	udp, tcp, tls string // addresses
+	conf          string
+	process       *exec.Cmd
+	said          *bytes.Buffer
+	clientTLS     tlsconf.Config
 }
 
 // need skips the test where something is missing, and fails it in CI.
@@ -66,7 +65,6 @@ func newRsyslog(t *testing.T, withTLS bool) *rsyslog {
 	t.Helper()
 	_, err := exec.LookPath("rsyslogd")
 	need(t, err, "rsyslogd (package rsyslog)")
-	// Not t.TempDir: rsyslogd may write until it is gone.
 	r := &rsyslog{dir: t.TempDir(), udp: freePort(t), tcp: freePort(t), said: &bytes.Buffer{}}
 	_, udp, _ := net.SplitHostPort(r.udp)
 	_, tcp, _ := net.SplitHostPort(r.tcp)

@@ -228,6 +228,14 @@ func TestInvariant1_BreakFailsUnconfirmed(t *testing.T) {
 	if err := in.Await(t.Context(), 200); err != nil {
 		t.Fatal(err)
 	}
+	// When the peer's kernel has it all, nobody looks at the queue any more: the
+	// reader alone can tell that the connection broke.
+	l := o.stream.link.ledger
+	eventually(t.Context(), t, "the peer's kernel has it all", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.held == len(waits)
+	})
 	in.reset()
 	for _, c := range waits {
 		if err := c.Wait(t.Context()); err == nil || fault.KindOf(err) != fault.Temporary {
