@@ -71,13 +71,20 @@ type Inflater struct {
 
 // body remembers with what error a body ended.
 type body struct {
-	r   io.Reader
-	err error // nil at a true end
+	r    io.Reader
+	idle int   // reads in a row that gave nothing
+	err  error // nil at a true end
 }
 
-// Read reads on.
+// Read reads on. It gives up a reader that gives neither bytes nor an end:
+// others would ask it forever.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
+	if n > 0 {
+		b.idle = 0
+	} else if b.idle++; b.idle == maxIdle && err == nil {
+		err = io.ErrNoProgress
+	}
 	if err != io.EOF {
 		b.err = err
 	}
@@ -207,11 +214,11 @@ const gzipMagic = "\x1f\x8b\x08"
 
 // begin reads the header.
 func (f *Inflater) begin() error {
-	head, err := f.in.Peek(len(gzipMagic))
+	head, _ := f.in.Peek(len(gzipMagic))
 	switch {
 	case f.body.err != nil:
 		return f.body.err
-	case len(head) == 0 && err == io.EOF:
+	case len(head) == 0:
 		return f.fault(record.Truncated, nothing)
 	case !strings.HasPrefix(gzipMagic, string(head)):
 		head, _ = f.in.Peek(64)
@@ -234,12 +241,10 @@ func (f *Inflater) end() error {
 	switch {
 	case f.body.err != nil:
 		return f.body.err
-	case err == io.EOF:
-		return nil
-	case err != nil:
-		return err
+	case err == nil:
+		return f.fault(record.TrailingData, behindMember)
 	}
-	return f.fault(record.TrailingData, behindMember)
+	return nil
 }
 
 // classify says what an error of the gzip reader means.
@@ -247,8 +252,6 @@ func (f *Inflater) classify(err error) error {
 	switch {
 	case f.body.err != nil:
 		return f.body.err
-	case errors.Is(err, io.ErrNoProgress): // a body that gives neither bytes nor an end
-		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return f.fault(record.Truncated, cutOff)
 	case errors.Is(err, gzip.ErrChecksum):
