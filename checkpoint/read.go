@@ -223,6 +223,7 @@ func (sc *lookup) packed(tx *bolt.Tx, hash hashKey, id uint32, out []progress.St
 
 func (sc *lookup) packedDay(c *bolt.Cursor, id uint32, day uint16, out []progress.State) error {
 	k, v := c.Seek(appendRunKey(nil, id, day, 0))
+	steps := 0
 	for i := 0; i < len(sc.prints); {
 		if !isRunOf(k, id, day) {
 			return nil
@@ -231,9 +232,14 @@ func (sc *lookup) packedDay(c *bolt.Cursor, id uint32, day uint16, out []progres
 		// that does not begin after it.
 		nextKey, nextValue := c.Next()
 		if isRunOf(nextKey, id, day) && runFrom(nextKey) <= sc.prints[i].print {
-			k, v = nextKey, nextValue
+			if k, v = nextKey, nextValue; steps == maxSteps {
+				k, v = seekRun(c, id, day, sc.prints[i].print)
+				steps = 0
+			}
+			steps++
 			continue
 		}
+		steps = 0
 		r, err := readRun(k, v)
 		if err != nil {
 			return err
@@ -252,6 +258,15 @@ func (sc *lookup) packedDay(c *bolt.Cursor, id uint32, day uint16, out []progres
 		k, v = nextKey, nextValue
 	}
 	return nil
+}
+
+// seekRun finds the last run of a lane and day that does not begin after print.
+func seekRun(c *bolt.Cursor, id uint32, day uint16, print uint64) (k, v []byte) {
+	k, v = c.Seek(appendRunKey(nil, id, day, print))
+	if !isRunOf(k, id, day) || runFrom(k) != print {
+		k, v = c.Prev()
+	}
+	return k, v
 }
 
 // parkedBatch is how many entries Parked reads in one transaction.

@@ -8,15 +8,17 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// A run is some of the fingerprints of one lane and day, ascending. Days of
-// busy lanes are cut into several, so that neither looking up nor merging ever
-// touches more than a few pages.
+// A run is some of the fingerprints of one lane and day, ascending. A run is
+// short, so that several fit into a page: values of many pages would leave
+// holes between free pages that nothing fits into, and the file would grow to
+// twice its size.
 type run struct{ b []byte }
 
 const (
 	runKeyLen = 4 + 2 + 8
-	runMax    = 4096 // fingerprints
-	runCut    = 3072 // how many are left in each when a run is cut
+	runMax    = 120 // fingerprints, about 1 KiB
+	runFill   = 0.9 // of a page: most days are written once and only read later
+	runCut    = 90  // how many are left in each, at most, when a run is cut
 )
 
 func (r run) len() int        { return len(r.b) / 8 }
@@ -57,6 +59,7 @@ func runFrom(key []byte) uint64 { return binary.BigEndian.Uint64(key[6:]) }
 func mergeRuns(b *bolt.Bucket, lane uint32, day uint16, prints []uint64) (added int, err error) {
 	// Which runs there are, by where they begin. Writing comes after, because
 	// a cursor does not survive it.
+	b.FillPercent = runFill
 	var froms []uint64
 	c := b.Cursor()
 	for k, _ := c.Seek(appendRunKey(nil, lane, day, 0)); isRunOf(k, lane, day); k, _ = c.Next() {

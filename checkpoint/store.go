@@ -55,7 +55,7 @@ const schema = 1
 //	                             lane uint32, never given twice
 //	heads    lane                progress.Head and four counts, see row
 //	recent   lane position       mark: settled, not packed yet, or late
-//	packed   lane day from       settled: up to 4096 ascending fingerprints of
+//	packed   lane day from       settled: up to 120 ascending fingerprints of
 //	                             8 bytes, the least of them >= from uint64.
 //	                             The first run of a day has from = 0.
 //	partial  lane position       acknowledged records of an object in flight
