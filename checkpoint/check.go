@@ -39,9 +39,6 @@ const (
 	maxPageSizeLog = 14 // the second meta page stands at 1024<<n, n to 14
 )
 
-// isSmall reports whether a file of this many bytes is checked whole.
-func isSmall(size int64) bool { return size <= smallFile }
-
 type fileCheck struct {
 	f        io.ReaderAt
 	pageSize int64
@@ -57,8 +54,9 @@ type boltMeta struct {
 	root, freelist, pages, txid uint64
 }
 
-// checkFile returns a damage if the file is not what bbolt wrote.
-func checkFile(f *os.File) error {
+// checkFile returns a damage if the file is not what bbolt wrote. It is read
+// whole if it has at most small bytes.
+func checkFile(f *os.File, small int64) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -67,7 +65,7 @@ func checkFile(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	c := fileCheck{f: f, pageSize: int64(m.pageSize), pages: m.pages, whole: isSmall(info.Size())}
+	c := fileCheck{f: f, pageSize: int64(m.pageSize), pages: m.pages, whole: info.Size() <= small}
 	if m.pages < 4 || m.pages > uint64(info.Size()/c.pageSize) {
 		return damagef("it ends at byte %d, before page %d of %d bytes", info.Size(), m.pages, c.pageSize)
 	}

@@ -20,10 +20,6 @@ const (
 // crash leaves of the copy is removed by the next Open. It is done before
 // anyone uses the store.
 func (s *Store) compactIfItPays(r *Report) error {
-	least := s.opts.compactMin
-	if least == 0 {
-		least = compactFrom
-	}
 	var before, free int64
 	if err := s.tryRun(false, func(tx *bolt.Tx) error {
 		before, free = tx.Size(), freeBytes(tx.DB())
@@ -31,7 +27,7 @@ func (s *Store) compactIfItPays(r *Report) error {
 	}); err != nil {
 		return err
 	}
-	if before < least || free <= before/2 {
+	if before < s.opts.compactMin || free <= before/2 {
 		return nil
 	}
 	copied := filepath.Join(s.dir, compactName)

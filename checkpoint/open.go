@@ -25,10 +25,12 @@ type Options struct {
 	// aside, migrated, compacted. It is called from Open only.
 	Notice func(string)
 
-	maxSize    int          // bytes; stands in for a full disk in tests
-	hashKey    []byte       // fixed in tests
-	compactMin int64        // bytes; smaller in tests
-	step       func(string) // called between the steps that a crash may come between
+	// For tests.
+	maxSize    int          // bytes; stands in for a full disk
+	smallFile  int64        // bytes; see smallFile
+	compactMin int64        // bytes; see compactFrom
+	hashKey    []byte       // instead of a random one
+	step       func(string) // called where a crash may come between
 }
 
 // Report is what Open found and did.
@@ -60,6 +62,12 @@ func Open(dir string, o Options) (*Store, *Report, error) {
 	}
 	if o.Notice == nil {
 		o.Notice = func(string) {}
+	}
+	if o.smallFile == 0 {
+		o.smallFile = smallFile
+	}
+	if o.compactMin == 0 {
+		o.compactMin = compactFrom
 	}
 	if o.step == nil {
 		o.step = func(string) {}
@@ -164,7 +172,7 @@ func (s *Store) examine() (why string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = checkFile(f)
+	err = checkFile(f, s.opts.smallFile)
 	if isDamage(err) {
 		why = err.Error()
 		err = writeMarker(s.dir, why)
@@ -386,7 +394,7 @@ func (s *Store) read(tx *bolt.Tx, r *Report) error {
 	if err := s.readLanes(tx); err != nil {
 		return err
 	}
-	return verify(tx, s.lanes, isSmall(tx.Size()))
+	return verify(tx, s.lanes, tx.Size() <= s.opts.smallFile)
 }
 
 // readSchema returns the file's version.

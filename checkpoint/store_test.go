@@ -44,7 +44,7 @@ func wellFormed(t testing.TB, s *Store) {
 		return
 	}
 	defer f.Close()
-	if err := checkFile(f); err != nil {
+	if err := checkFile(f, smallFile); err != nil {
 		t.Errorf("the file is not well-formed: %v", err)
 	}
 	if err := s.tryRun(false, s.verifyAll); err != nil {
