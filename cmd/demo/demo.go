@@ -20,9 +20,9 @@ import (
 
 // options are the flags.
 type options struct {
-	agent   string
+	program string
 	seed    uint64
-	objects int
+	logs    int
 	live    time.Duration
 	quiet   time.Duration
 	timeout time.Duration
@@ -100,14 +100,14 @@ type show struct {
 // demonstrate runs the demonstration. It returns nil only if nothing was lost,
 // repeated or altered, and the agent ended in order.
 func demonstrate(ctx context.Context, o options, out io.Writer) error {
-	program, err := filepath.Abs(o.agent)
+	program, err := filepath.Abs(o.program)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(program); err != nil {
 		return fmt.Errorf("finding the agent: %w; build it with `go build -o bin/trailpoll ./cmd/trailpoll`, or say -agent", err)
 	}
-	o.agent = program
+	o.program = program
 	d := &show{options: o, board: newBoard(out, o.plain)}
 	if d.dir, err = workFolder(o.keep); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (d *show) play(ctx context.Context, config string) error {
 	c := d.bucket.counts()
 	d.board.step("the bucket holds %s log files with %s records in %d streams, and %s other objects", thousands(c.objects), thousands(c.records), c.streams, thousands(c.others))
 
-	agent, err := start(d.options.agent, []string{"run", "--config", config},
+	agent, err := start(d.program, []string{"run", "--config", config},
 		[]string{secretVariable + "=" + defaultSecret, tokenVariable + "=" + token}, d.board.log, d.board.log)
 	if err != nil {
 		return err
@@ -281,7 +281,7 @@ func (d *show) objects() (first, live []corpus.Object, late corpus.Object) {
 	c := corpus.New(d.seed)
 	now := time.Now().UTC()
 	// A slot of five minutes brings about 38 log files from nine streams.
-	slots := d.options.objects/38 + 1
+	slots := d.logs/38 + 1
 	t := corpus.Traffic{Layout: layout(), Slots: 10 * slots, From: now.Add(-time.Duration(slots) * 5 * time.Minute), Clutter: true}
 	logs := 0
 	var all []corpus.Object
@@ -290,7 +290,7 @@ func (d *show) objects() (first, live []corpus.Object, late corpus.Object) {
 		if o.Kind == corpus.Log {
 			logs++
 		}
-		if logs == d.options.objects-1 {
+		if logs == d.logs-1 {
 			break
 		}
 	}
@@ -343,7 +343,7 @@ func (d *show) silence(ctx context.Context) error {
 			had, since = a+b, time.Now()
 			continue
 		}
-		if time.Since(since) >= d.options.quiet {
+		if time.Since(since) >= d.quiet {
 			return nil
 		}
 	}

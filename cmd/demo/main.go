@@ -44,9 +44,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		f.PrintDefaults()
 	}
-	f.StringVar(&o.agent, "agent", "bin/trailpoll", "the agent's program")
+	f.StringVar(&o.program, "agent", "bin/trailpoll", "the agent's program")
 	f.Uint64Var(&o.seed, "seed", 1, "what the sample logs are made from")
-	f.IntVar(&o.objects, "objects", 600, "how many log files to write")
+	f.IntVar(&o.logs, "objects", 600, "how many log files to write")
 	f.DurationVar(&o.live, "live", 12*time.Second, "how long new log files keep coming after the first ones")
 	f.DurationVar(&o.quiet, "quiet", 3*time.Second, "how long nothing may come at the end, so that a repeat would be seen: several polls")
 	f.DurationVar(&o.timeout, "timeout", 60*time.Second, "give up after this long")
@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
-	if f.NArg() > 0 || o.objects < 20 || o.live < 0 || o.timeout <= 0 {
+	if f.NArg() > 0 || o.logs < 20 || o.live < 0 || o.timeout <= 0 {
 		fmt.Fprintln(stderr, "demo: no arguments but flags, at least 20 objects, and times above zero")
 		return 2
 	}
