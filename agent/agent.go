@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,7 @@ type Agent struct {
 	settler *settler
 	trouble *troubles
 
+	unmet   atomic.Int32    // sources that have not been met since Run began
 	mono    time.Time       // when Run began
 	working context.Context // ends when the orderly stop begins
 	stop    context.CancelCauseFunc
@@ -42,6 +44,12 @@ type Agent struct {
 func New(cfg Config) (*Agent, error) {
 	if cfg.Downloads <= 0 {
 		cfg.Downloads = max(16, 8*runtime.GOMAXPROCS(0))
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.reach == nil {
+		cfg.reach = reachBack
 	}
 	if cfg.DrainTimeout <= 0 {
 		cfg.DrainTimeout = 20 * time.Second
@@ -91,6 +99,7 @@ type Result struct {
 // It returns an error only where the checkpoint failed for good.
 func (a *Agent) Run(ctx, abort context.Context) (Result, error) {
 	a.mono = time.Now()
+	a.unmet.Store(int32(len(a.sources)))
 	ctx, a.stop = context.WithCancelCause(ctx)
 	defer a.stop(nil)
 	a.working = ctx
@@ -141,6 +150,16 @@ var errDone = errors.New("done")
 
 // fail ends the run with an error.
 func (a *Agent) fail(err error) { a.stop(err) }
+
+// met notes that a source knows from where it goes on. When all do, what a
+// lost state has meant for them is done with.
+func (a *Agent) met() error {
+	k, ok := a.cfg.Checkpoint.(Keeper)
+	if a.unmet.Add(-1) > 0 || !ok || !k.Rebuilt() {
+		return nil
+	}
+	return k.ClearRebuilt()
+}
 
 // leave takes the lanes of an output out of all listings.
 func (a *Agent) leave(d *delivery) {

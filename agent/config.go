@@ -20,11 +20,17 @@ type Config struct {
 	MaxRecord    int           // bytes
 	DrainTimeout time.Duration // how long an orderly stop waits for what is in flight
 
+	// Now is the local wall clock; nil = time.Now. It stands in for S3's clock
+	// until S3 has first answered, and for nothing else.
+	Now func() time.Time
+
 	// Once ends Run when every stream has been listed to its end and all of it
 	// is delivered or parked. Sweep makes those listings go back over the
 	// whole late horizon.
 	Once  bool
 	Sweep bool
+
+	reach reach // where listings begin; another one only in tests
 }
 
 // SourceConfig is one source.

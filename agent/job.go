@@ -21,6 +21,7 @@ type found struct {
 // the job — the queue, then one download worker — owns it.
 type job struct {
 	*found
+	class   class
 	targets []*target
 
 	failures int    // attempts in a row that failed in a way that may park it
@@ -50,7 +51,8 @@ func (j *job) live() bool {
 // its stream's mutex.
 type target struct {
 	*found
-	lane *lane
+	lane  *lane
+	class class
 
 	// acked are the records settled: acknowledged, or parked by themselves.
 	acked progress.Ranges
@@ -113,7 +115,7 @@ func (j *job) failing(n int) {
 	j.stream.mu.Lock()
 	defer j.stream.mu.Unlock()
 	for _, t := range j.targets {
-		if t.retry == nil && !t.abandoned {
+		if t.retry == nil && !t.abandoned && t.class != live {
 			t.lane.failing += n
 		}
 	}

@@ -28,8 +28,9 @@ type lane struct {
 	open   map[string]*target
 	order  positionHeap
 	sweeps []*sweep
-	// failing is how many of the open ones wait to be tried again.
-	failing int
+	// older are how many of the open ones are not of the class live; failing,
+	// how many of those wait to be tried again.
+	older, failing int
 	// retrying are the parked objects being tried again, by position.
 	retrying map[string]*target
 	// listedOnce: a pass has gone to its end since the lane last began.
@@ -71,7 +72,21 @@ func (h *positionHeap) Pop() any {
 // position listed just before it.
 func (l *lane) add(t *target, prev string) {
 	l.open[t.position] = t
+	if t.class != live {
+		l.older++
+	}
 	heap.Push(&l.order, opening{t, prev})
+}
+
+// durable lets go of an object whose settlement is committed.
+func (l *lane) durable(t *target) {
+	if l.open[t.position] != t {
+		return
+	}
+	delete(l.open, t.position)
+	if t.class != live {
+		l.older--
+	}
 }
 
 // wait makes a sweep wait for an object that it met.
@@ -105,7 +120,9 @@ func (l *lane) advance(floor func(time.Time) string, stamp func(string) (time.Ti
 	}
 	to := l.listed
 	if len(l.order) > 0 {
-		to = l.order[0].prev
+		// What comes before the first open object is settled, as far as it has
+		// been listed: a pass over the last hour is ahead of that.
+		to = min(to, l.order[0].prev)
 	}
 	// An open object below the watermark is a late one: it holds the watermark
 	// where it is, and never takes it back.
@@ -140,10 +157,15 @@ func (l *lane) advance(floor func(time.Time) string, stamp func(string) (time.Ti
 // they hold its listing up.
 const maxFailing = 32 * laneWindow
 
-// load is how much of the lane's window is used. Objects that wait to be tried
-// again do not count, so that nothing behind them waits with them.
+// maxLive is how many objects of the last hour may be open in a lane before
+// they count against its window.
+const maxLive = 8 * laneWindow
+
+// load is how much of the lane's window is used. What is of the last hour does
+// not count unless there is very much of it, nor do objects that wait to be
+// tried again: nothing behind them is to wait with them.
 func (l *lane) load() int {
-	return len(l.open) - min(l.failing, maxFailing)
+	return l.older - min(l.failing, maxFailing) + max(0, len(l.open)-l.older-maxLive)
 }
 
 // forget drops all that is known in memory of the lane's unsettled objects;
@@ -159,7 +181,7 @@ func (l *lane) forget() {
 	l.retrying = make(map[string]*target)
 	l.order = nil
 	l.sweeps = nil
-	l.failing = 0
+	l.older, l.failing = 0, 0
 	l.listed = l.head.Watermark
 	l.listedOnce = false
 }

@@ -24,30 +24,63 @@ const (
 // A pass is a listing from some position to the end: the tail begins at the
 // look-back, a sweep further back, and that is all that differs. The
 // scheduler never runs a lister twice at the same time.
+//
+// While a pass of many pages is far behind the present, passes over the last
+// hour come in between, so that a backlog does not cost freshness.
 type lister struct {
 	stream *stream
 	lanes  []*lane // guarded by the stream's mutex
 
-	pass *pass // nil between passes
-	full bool  // waits for room; guarded by the stream's mutex
-	gone bool  // no lane is left; guarded by the stream's mutex
+	pass  *pass // nil between passes
+	fresh *pass // over the last hour, in between; nil if none is under way
+	full  bool  // waits for room; guarded by the stream's mutex
+	gone  bool  // no lane is left; guarded by the stream's mutex
 
-	lastNew  time.Time // when objects last came, monotonic
-	failures int       // LISTs that failed in a row
-	lastFar  time.Time // when a tail last went over the whole look-back
-	busy     bool      // ... which took more than one page
+	lastNew   time.Time // when objects last came, monotonic
+	lastFresh time.Time // when a pass over the last hour last began, monotonic
+	failures  int       // LISTs that failed in a row
+	lastFar   time.Time // when a tail last went over the whole look-back
+	busy      bool      // ... which took more than one page
 }
 
 // pass is a listing under way.
 type pass struct {
+	kind   passKind
+	from   string // where it began
 	after  string // continue after this position
 	first  bool   // no page has come yet
 	pages  int
-	fresh  int // objects found that were new
-	sweep  bool
-	daily  bool
+	found  int // objects that were new
 	far    bool
 	sweeps map[*lane]*sweep
+}
+
+// passKind is what a pass is for.
+type passKind int
+
+const (
+	tailPass passKind = iota
+	hourlyPass
+	dailyPass
+	freshPass // over the last hour, ahead of the pass that is under way
+)
+
+// reach says where a pass of a lane begins: a time of S3's clock before which
+// it need not look. A tail begins its look-back before what has been listed.
+type reach func(kind passKind, listed time.Time, head progress.Head, c *SourceConfig, now time.Time) time.Time
+
+// reachBack is the reach that loses nothing: a sweep reaches back from the last
+// one that was completed, however long ago that was, since what has appeared
+// since then can be as old as the horizon was then.
+func reachBack(kind passKind, listed time.Time, head progress.Head, c *SourceConfig, _ time.Time) time.Time {
+	switch kind {
+	case dailyPass:
+		return head.Daily.Add(-c.LateHorizon)
+	case hourlyPass:
+		return head.Hourly.Add(-daily)
+	default:
+		return listed.Add(-c.LookBack)
+	}
 }
 
 func newLister(st *stream, lanes []*lane) *lister {
@@ -80,16 +113,12 @@ func (l *lister) step(ctx context.Context) time.Duration {
 		st.mu.Unlock()
 		return -1
 	}
-	l.part()
-	if l.full {
-		st.mu.Unlock()
-		return -1
-	}
-	if l.pass == nil {
-		l.begin()
-	}
-	p, lanes := l.pass, l.lanes
+	p, wait := l.choose()
+	lanes := l.lanes
 	st.mu.Unlock()
+	if p == nil {
+		return wait
+	}
 
 	if err := s.schedule.wait(ctx); err != nil {
 		return -1
@@ -106,19 +135,56 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	l.failures = 0
 	s.listWorks(l)
 	if err := l.take(page, p, lanes); err != nil {
-		s.agent.fail(err)
+		s.agent.fail(checkpointError(err))
 		return -1
 	}
-	if !page.Last() {
+	switch {
+	case !page.Last():
+		return 0
+	case p == l.fresh:
+		l.fresh = nil
 		return 0
 	}
 	return l.end(p)
+}
+
+// choose returns the pass to go on with, or how long to wait if none can. The
+// stream's mutex is held.
+func (l *lister) choose() (*pass, time.Duration) {
+	if l.pass == nil {
+		l.begin()
+	}
+	behind := !l.pass.first && l.behind()
+	refresh := l.stream.source.cfg.Refresh
+	since := time.Since(l.lastFresh)
+	if behind && l.fresh == nil && (l.lastFresh.IsZero() || since >= refresh) {
+		l.lastFresh, since = time.Now(), 0
+		from := l.stream.floor(l.stream.source.now().Add(-hourly))
+		l.fresh = &pass{kind: freshPass, from: from, after: from, first: true}
+	}
+	if l.fresh != nil {
+		return l.fresh, 0
+	}
+	if l.part(); !l.full {
+		return l.pass, 0
+	}
+	if behind {
+		return nil, max(refresh-since, time.Millisecond)
+	}
+	return nil, -1
+}
+
+// behind reports whether the pass has not come to the last hour yet.
+func (l *lister) behind() bool {
+	at, ok := cloudtrail.Instant(l.pass.after)
+	return ok && l.stream.source.now().Sub(at) > hourly
 }
 
 // part sends lanes whose window is full off on their own, so that the others
 // need not wait for them; if all are full, the lister waits. The stream's
 // mutex is held.
 func (l *lister) part() {
+	l.full = false
 	var full []*lane
 	for _, x := range l.lanes {
 		if x.load() >= laneWindow {
@@ -135,6 +201,7 @@ func (l *lister) part() {
 			n := newLister(l.stream, []*lane{x})
 			n.full, n.lastNew = true, l.lastNew
 			l.stream.listers = append(l.stream.listers, n)
+			// It is woken when there is room.
 			if l.pass != nil && l.pass.sweeps[x] != nil {
 				// Its sweep has not gone to the end and never will: it is due
 				// still, and begins again.
@@ -149,48 +216,40 @@ func (l *lister) part() {
 // mutex is held.
 func (l *lister) begin() {
 	s := l.stream.source
-	now := s.now()
-	c := &s.cfg
-	p := &pass{first: true, sweeps: make(map[*lane]*sweep)}
+	now, mono := s.now(), time.Now()
+	c := s.cfg // a copy: the look-back may be cut short below
+	p := &pass{kind: tailPass, first: true, sweeps: make(map[*lane]*sweep)}
 	for _, x := range l.lanes {
-		p.daily = p.daily || s.agent.cfg.Sweep && !x.listedOnce || now.Sub(x.head.Daily) >= daily
-		p.sweep = p.sweep || p.daily || now.Sub(x.head.Hourly) >= hourly
+		switch {
+		case now.Sub(x.head.Daily) >= daily, s.agent.cfg.Sweep && !x.listedOnce:
+			p.kind = dailyPass
+		case now.Sub(x.head.Hourly) >= hourly:
+			p.kind = max(p.kind, hourlyPass)
+		}
 	}
-	near := c.LookBack
-	mono := time.Now()
-	if l.busy && !p.sweep && mono.Sub(l.lastFar) < c.LookBack/4 {
-		near = c.LookBack / 6
+	if l.busy && p.kind == tailPass && mono.Sub(l.lastFar) < c.LookBack/4 {
+		// A look-back of many pages is not paid for at every poll: near every
+		// time, far seldom.
+		c.LookBack /= 6
 	} else {
 		p.far = true
 		l.lastFar = mono
 	}
 	for i, x := range l.lanes {
-		from := l.tailFrom(x, near)
-		switch {
-		case p.daily:
-			// From the last completed sweep, not from now: what appeared since
-			// can be as old as the horizon was then.
-			from = min(from, l.stream.floor(x.head.Daily.Add(-c.LateHorizon)))
-		case p.sweep:
-			from = min(from, l.stream.floor(x.head.Hourly.Add(-daily)))
+		from := x.listed
+		for kind := tailPass; kind <= p.kind; kind++ {
+			listed, ok := cloudtrail.Instant(x.listed)
+			if ok || kind != tailPass {
+				from = min(from, l.stream.floor(s.agent.cfg.reach(kind, listed, x.head, &c, now)))
+			}
 		}
 		from = max(from, x.head.Pruned)
-		if i == 0 || from < p.after {
-			p.after = from
+		if i == 0 || from < p.from {
+			p.from = from
 		}
 	}
+	p.after = p.from
 	l.pass = p
-}
-
-// tailFrom is where the lane's tail begins: the look-back before what has been
-// listed. What is older and still open is known, and need not be listed to be
-// found.
-func (l *lister) tailFrom(x *lane, lookBack time.Duration) string {
-	t, ok := cloudtrail.Instant(x.listed)
-	if !ok {
-		return x.listed
-	}
-	return min(l.stream.floor(t.Add(-lookBack)), x.listed)
 }
 
 // listed is an entry of a page that is a log file of the stream.
@@ -256,17 +315,18 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 	}
 
 	jobs := make([]*job, len(files))
+	now := s.now()
 	st.mu.Lock()
 	for i, x := range lanes {
 		if !slices.Contains(l.lanes, x) {
 			continue // its output was held meanwhile
 		}
-		if p.first && p.sweep {
+		if p.first && (p.kind == hourlyPass || p.kind == dailyPass) {
 			at := page.At
 			if at.IsZero() {
 				at = s.now()
 			}
-			p.sweeps[x] = &sweep{daily: p.daily, at: at}
+			p.sweeps[x] = &sweep{daily: p.kind == dailyPass, at: at}
 			x.sweeps = append(x.sweeps, p.sweeps[x])
 		}
 		sw := p.sweeps[x]
@@ -286,9 +346,9 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 				continue
 			}
 			if jobs[n] == nil {
-				jobs[n] = &job{found: st.found(f)}
+				jobs[n] = &job{found: st.found(f), class: classOf(f, x, now)}
 			}
-			t := &target{found: jobs[n].found, lane: x, acked: state.Acked, total: -1}
+			t := &target{found: jobs[n].found, lane: x, class: jobs[n].class, acked: state.Acked, total: -1}
 			jobs[n].targets = append(jobs[n].targets, t)
 			x.add(t, before)
 			sw.wait(t)
@@ -296,13 +356,15 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 		// Everything up to the page's end has been listed and is known: from
 		// here on the watermark may pass what is settled of it. A crash right
 		// here loses nothing: the watermark on disk is still the old one.
-		x.listed = max(x.listed, end)
+		if p.kind != freshPass {
+			x.listed = max(x.listed, end)
+		}
 		st.advance(x)
 	}
 	st.mu.Unlock()
 	for _, j := range jobs {
 		if j != nil {
-			p.fresh++
+			p.found++
 			s.queue.put(j)
 		}
 	}
@@ -312,14 +374,25 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 	return nil
 }
 
+// classOf returns how urgent an object is that was found for a lane.
+func classOf(f listed, x *lane, now time.Time) class {
+	switch {
+	case now.Sub(f.stamp) <= hourly:
+		return live
+	case f.position > x.listed:
+		return backlog
+	}
+	return late
+}
+
 // end ends a pass and says when the next one is due.
 func (l *lister) end(p *pass) time.Duration {
 	st, s := l.stream, l.stream.source
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	l.pass = nil
-	if p.far {
-		l.busy = p.pages > 1 && !p.sweep || l.busy && p.sweep
+	if p.far && p.kind == tailPass {
+		l.busy = p.pages > 1
 	}
 	for _, x := range l.lanes {
 		x.listedOnce = true
@@ -339,7 +412,7 @@ func (l *lister) end(p *pass) time.Duration {
 		return -1
 	}
 	now := time.Now()
-	if p.fresh > 0 || l.lastNew.IsZero() && s.recent(l.lanes) {
+	if p.found > 0 || l.lastNew.IsZero() && s.recent(l.lanes) {
 		l.lastNew = now
 	}
 	return s.cadence(now.Sub(l.lastNew), l.lastNew.IsZero())

@@ -175,7 +175,7 @@ func (st *stream) retry(f *found, l *lane, entries []progress.Entry) {
 		st.mu.Unlock()
 		return
 	}
-	t := &target{found: f, lane: l, retry: entries, total: -1}
+	t := &target{found: f, lane: l, class: late, retry: entries, total: -1}
 	if i := t.retried(progress.WholeObject); i >= 0 {
 		t.acked = entries[i].Acked.Clone()
 	} else {
@@ -185,5 +185,5 @@ func (st *stream) retry(f *found, l *lane, entries []progress.Entry) {
 	}
 	l.retrying[f.position] = t
 	st.mu.Unlock()
-	st.source.queue.put(&job{found: f, targets: []*target{t}})
+	st.source.queue.put(&job{found: f, class: late, targets: []*target{t}})
 }

@@ -76,4 +76,6 @@ type Keeper interface {
 	// Rebuilt reports that the state before this one was lost: a source that
 	// is first seen begins at the late horizon, whatever its start says.
 	Rebuilt() bool
+	// ClearRebuilt ends that: all sources have been met.
+	ClearRebuilt() error
 }

@@ -5,17 +5,38 @@ import (
 	"sync"
 )
 
-// queue holds a source's jobs until a download worker takes them: oldest first
-// within a stream, the streams in turn, so that one huge account can't starve
-// the rest. It is bounded by the listers, which stop listing when too much of
-// theirs is open.
+// class is how urgent a job is.
+type class int
+
+const (
+	live    class = iota // stamped within the last hour
+	backlog              // older, and not listed before
+	late                 // appeared behind what was listed, or parked and tried again
+	classes
+)
+
+// turns is the order in which the classes are served: what is of the last hour
+// first, and each of the others with a share of its own. A class that has
+// nothing gives its turn to the most urgent one that has.
+var turns = [...]class{live, live, backlog, live, live, late, live, backlog}
+
+// queue holds a source's jobs until a download worker takes them: the classes
+// by turns, the streams of a class in turn, and of a stream the oldest first.
+// So neither a backlog nor one huge account can starve the rest. It is bounded
+// by the listers, which stop listing when too much of theirs is open.
 type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond // a worker may find something
-	streams []*stream  // that have jobs, in turn
-	next    int
+	lines   [classes]line
+	turn    int
 	size    int
 	closed  bool
+}
+
+// line is the jobs of one class, by stream.
+type line struct {
+	streams []*stream // that have jobs of the class, in turn
+	next    int
 }
 
 func newQueue() *queue {
@@ -24,15 +45,15 @@ func newQueue() *queue {
 	return q
 }
 
-// put adds a job behind those of its stream.
+// put adds a job behind those of its stream and class.
 func (q *queue) put(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := j.stream
-	if len(s.jobs) == 0 {
-		q.streams = append(q.streams, s)
+	l, jobs := &q.lines[j.class], &j.stream.jobs[j.class]
+	if len(*jobs) == 0 {
+		l.streams = append(l.streams, j.stream)
 	}
-	s.jobs = append(s.jobs, j)
+	*jobs = append(*jobs, j)
 	q.size++
 	q.changed.Signal()
 }
@@ -77,52 +98,69 @@ func (q *queue) take() *job {
 	}
 }
 
-// pick returns the next job that can go, or nil. Where a stream's oldest job
-// can't go it looks to the next stream, so that each stream keeps its order.
+// pick returns the next job that can go, or nil.
 func (q *queue) pick() *job {
-	for tried := 0; tried < len(q.streams); {
-		if q.next >= len(q.streams) {
-			q.next = 0
+	first := turns[q.turn%len(turns)]
+	j := q.pickOf(first)
+	for c := live; j == nil && c < classes; c++ {
+		if c != first {
+			j = q.pickOf(c)
 		}
-		s := q.streams[q.next]
-		j := s.jobs[0]
+	}
+	if j != nil {
+		q.turn++
+	}
+	return j
+}
+
+// pickOf returns the next job of a class that can go, or nil. Where a stream's
+// oldest job can't go it looks to the next stream, so that each keeps its order.
+func (q *queue) pickOf(c class) *job {
+	l := &q.lines[c]
+	for tried := 0; tried < len(l.streams); {
+		if l.next >= len(l.streams) {
+			l.next = 0
+		}
+		s := l.streams[l.next]
+		j := s.jobs[c][0]
 		if !j.live() {
-			q.drop(s)
+			q.drop(s, c)
 			continue
 		}
 		ready, rest := j.split()
 		if len(ready) == 0 {
-			q.next++
+			l.next++
 			tried++
 			continue
 		}
 		if len(rest) == 0 {
-			q.drop(s)
+			q.drop(s, c)
 		} else {
 			other := *j
 			other.targets = rest
-			s.jobs[0] = &other
+			s.jobs[c][0] = &other
 			j.targets = ready
 		}
-		q.next++
+		l.next++
 		return j
 	}
 	return nil
 }
 
-// drop removes the first job of s.
-func (q *queue) drop(s *stream) {
-	s.jobs[0] = nil
-	s.jobs = s.jobs[1:]
+// drop removes the first job of a stream and class.
+func (q *queue) drop(s *stream, c class) {
+	l, jobs := &q.lines[c], &s.jobs[c]
+	(*jobs)[0] = nil
+	*jobs = (*jobs)[1:]
 	q.size--
-	if len(s.jobs) > 0 {
+	if len(*jobs) > 0 {
 		return
 	}
-	s.jobs = nil
-	i := slices.Index(q.streams, s)
-	q.streams = slices.Delete(q.streams, i, i+1)
-	if i < q.next {
-		q.next--
+	*jobs = nil
+	i := slices.Index(l.streams, s)
+	l.streams = slices.Delete(l.streams, i, i+1)
+	if i < l.next {
+		l.next--
 	}
 }
 

@@ -10,19 +10,26 @@ import (
 )
 
 // schedule holds a source's listers until they are due. Those that are due are
-// run in the order in which they became so, each by one worker.
+// run in the order in which they became so, each by one worker at a time.
 type schedule struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	ready   []*lister
-	timers  map[*lister]*time.Timer
+	places  map[*lister]*place
 	closed  bool
 
 	limit *rate.Limiter // nil = no cap
 }
 
+// place is where a lister is in the schedule.
+type place struct {
+	timer   *time.Timer // until it is due; nil if it is due, or being run
+	running bool
+	woken   bool // while it was run
+}
+
 func newSchedule(listsPerMinute int) *schedule {
-	s := &schedule{timers: make(map[*lister]*time.Timer)}
+	s := &schedule{places: make(map[*lister]*place)}
 	s.changed = sync.NewCond(&s.mu)
 	if listsPerMinute > 0 {
 		s.limit = rate.NewLimiter(rate.Limit(float64(listsPerMinute)/60), max(1, listsPerMinute/60))
@@ -30,31 +37,31 @@ func newSchedule(listsPerMinute int) *schedule {
 	return s
 }
 
-// after makes l due in d. A lister is never in the schedule twice.
-func (s *schedule) after(l *lister, d time.Duration) {
+// wake makes l due at once, whether it waits, is new or is being run.
+func (s *schedule) wake(l *lister) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return
+	p := s.places[l]
+	switch {
+	case s.closed:
+	case p == nil:
+		s.places[l] = &place{}
+		s.push(l)
+	case p.running:
+		p.woken = true
+	case p.timer != nil && p.timer.Stop():
+		p.timer = nil
+		s.push(l)
 	}
-	if d <= 0 {
-		s.ready = append(s.ready, l)
-		s.changed.Signal()
-		return
-	}
-	s.timers[l] = time.AfterFunc(d, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.closed {
-			return
-		}
-		delete(s.timers, l)
-		s.ready = append(s.ready, l)
-		s.changed.Signal()
-	})
 }
 
-// next waits for a lister that is due; nil when the schedule is closed.
+func (s *schedule) push(l *lister) {
+	s.ready = append(s.ready, l)
+	s.changed.Signal()
+}
+
+// next waits for a lister that is due; nil when the schedule is closed. Whoever
+// is given it runs it and hands it back with done.
 func (s *schedule) next() *lister {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +74,36 @@ func (s *schedule) next() *lister {
 	l := s.ready[0]
 	s.ready[0] = nil
 	s.ready = s.ready[1:]
+	s.places[l].running = true
 	return l
+}
+
+// done takes back a lister that was run. It is due again in d; if that is
+// negative, only when it is woken.
+func (s *schedule) done(l *lister, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	p := s.places[l]
+	p.running = false
+	switch {
+	case p.woken || d == 0:
+		p.woken = false
+		s.push(l)
+	case d < 0:
+		delete(s.places, l)
+	default:
+		p.timer = time.AfterFunc(d, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !s.closed && p.timer != nil {
+				p.timer = nil
+				s.push(l)
+			}
+		})
+	}
 }
 
 // close ends every next and forgets what was to come.
@@ -75,10 +111,12 @@ func (s *schedule) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for _, t := range s.timers {
-		t.Stop()
+	for _, p := range s.places {
+		if p.timer != nil {
+			p.timer.Stop()
+		}
 	}
-	clear(s.timers)
+	clear(s.places)
 	s.ready = nil
 	s.changed.Broadcast()
 }

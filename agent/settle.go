@@ -322,10 +322,8 @@ func (r *round) after() {
 	for _, t := range r.settled {
 		st := t.stream
 		st.mu.Lock()
-		if t.lane.open[t.position] == t {
-			delete(t.lane.open, t.position)
-			st.room()
-		}
+		t.lane.durable(t)
+		st.room()
 		st.mu.Unlock()
 		t.stream.source.settledOne(t)
 	}
@@ -342,7 +340,7 @@ func (r *round) after() {
 		t.lost, t.total, t.again, t.wait = false, -1, nil, 0
 		t.stream.mu.Unlock()
 		if j == nil {
-			j = &job{found: t.found, targets: []*target{t}}
+			j = &job{found: t.found, class: t.class, targets: []*target{t}}
 		}
 		t.stream.source.later(r.settler.agent.working, j, wait)
 	}

@@ -64,6 +64,7 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 		schedule: newSchedule(cfg.MaxListsPerMinute),
 		queue:    newQueue(),
 		trouble:  newTroubles(log),
+		clock:    clock{wall: a.cfg.Now},
 	}
 }
 
@@ -76,6 +77,9 @@ func (s *source) run(ctx context.Context) error {
 		}
 		return s.giveUp(err)
 	}
+	if err := s.agent.met(); err != nil {
+		return checkpointError(err)
+	}
 	s.join(s.configured(s.known.Streams))
 
 	var wg sync.WaitGroup
@@ -87,9 +91,7 @@ func (s *source) run(ctx context.Context) error {
 	for range listWorkers {
 		wg.Go(func() {
 			for l := s.schedule.next(); l != nil; l = s.schedule.next() {
-				if d := l.step(ctx); d >= 0 {
-					s.schedule.after(l, d)
-				}
+				s.schedule.done(l, l.step(ctx))
 			}
 		})
 	}
@@ -237,10 +239,26 @@ func (s *source) list(ctx context.Context, r listing.Request) (listing.Page, err
 	s.count.lists.Add(1)
 	page, err := s.cfg.Store.List(ctx, r)
 	if err == nil {
-		s.clock.set(page.At)
+		s.checkClock(s.clock.set(page.At))
 		s.moved()
 	}
 	return page, err
+}
+
+// maxAhead is how far off the local clock may be before it is said: S3 itself
+// refuses requests that are signed a quarter of an hour off.
+const maxAhead = 5 * time.Minute
+
+// checkClock says that the local clock is wrong. Nothing hangs on it: all that
+// is remembered is by S3's clock.
+func (s *source) checkClock(ahead time.Duration) {
+	const what = "the local clock"
+	if ahead.Abs() <= maxAhead {
+		s.trouble.over(what)
+		return
+	}
+	s.trouble.met(what, fmt.Errorf("it is %v ahead of S3's", ahead.Round(time.Second)),
+		"set the clock of this machine; nothing is lost by it, since trailpoll goes by S3's clock")
 }
 
 // listFailed says that a stream can't be listed.
@@ -358,25 +376,28 @@ func (s *source) moved() { s.progress.Store(int64(time.Since(s.agent.mono))) }
 // clock is S3's clock: its last answer, and the monotonic time since. The
 // local wall clock is used only until S3 has first answered.
 type clock struct {
+	wall func() time.Time
 	mu   sync.Mutex
 	at   time.Time
 	mono time.Time
 }
 
-func (c *clock) set(at time.Time) {
+// set takes S3's time, and returns by how much the local clock is ahead of it.
+func (c *clock) set(at time.Time) (ahead time.Duration) {
 	if at.IsZero() {
-		return
+		return 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at, c.mono = at, time.Now()
+	return c.wall().Sub(at)
 }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.at.IsZero() {
-		return time.Now().UTC().Truncate(time.Second)
+		return c.wall().UTC().Truncate(time.Second)
 	}
 	return c.at.Add(time.Since(c.mono)).UTC().Truncate(time.Second)
 }

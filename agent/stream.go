@@ -21,7 +21,7 @@ type stream struct {
 	lanes   []*lane
 	listers []*lister
 
-	jobs []*job // waiting, oldest first; guarded by the source's queue
+	jobs [classes][]*job // waiting, oldest first; guarded by the source's queue
 }
 
 // newStream makes a stream with a lane for each of the source's outputs. heads
@@ -134,7 +134,7 @@ func (st *stream) list(lanes []*lane) {
 	}
 	l := newLister(st, lanes)
 	st.listers = append(st.listers, l)
-	st.source.schedule.after(l, 0)
+	st.source.schedule.wake(l)
 }
 
 // room wakes listers that waited for lanes to be worked off; the stream's
@@ -143,7 +143,7 @@ func (st *stream) room() {
 	for _, l := range st.listers {
 		if l.full && l.hasRoom() {
 			l.full = false
-			st.source.schedule.after(l, 0)
+			st.source.schedule.wake(l)
 		}
 	}
 }

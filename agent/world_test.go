@@ -18,7 +18,16 @@ import (
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 	"github.com/trailpoll/trailpoll/checkpoint"
+	"github.com/trailpoll/trailpoll/checkpoint/checkpointtest"
 )
+
+// store is a checkpoint as the tests use it.
+type store interface {
+	agent.Checkpoint
+	agent.ParkedBook
+	agent.Keeper
+	Close() error
+}
 
 // world is what an agent lives in: one bucket, outputs, a state directory. Its
 // tests run in a synctest bubble, so that months pass in no time.
@@ -30,7 +39,9 @@ type world struct {
 	want    map[string]string // raw bytes of every record written, by Name
 	log     io.Writer
 	tune    func(*agent.Config)
-	wrap    func(agent.Checkpoint) agent.Checkpoint
+	wrap    func(store) agent.Checkpoint
+	disk    bool // keep the state in a file, not in memory
+	memory  *checkpointtest.Memory
 	serial  int
 	late    map[string]bool // positions that appeared below the watermark
 }
@@ -38,7 +49,7 @@ type world struct {
 func newWorld(t *testing.T, outputs ...string) *world {
 	w := &world{
 		t: t, bucket: new(agenttest.Bucket), outputs: make(map[string]*agenttest.Output),
-		dir: t.TempDir(), want: make(map[string]string), log: io.Discard,
+		dir: t.TempDir(), memory: checkpointtest.NewMemory(), want: make(map[string]string), log: io.Discard,
 	}
 	if os.Getenv("TRAILPOLL_TEST_LOG") != "" {
 		w.log = os.Stderr
@@ -54,7 +65,7 @@ func newWorld(t *testing.T, outputs ...string) *world {
 
 const bucketName = "logs"
 
-func (w *world) config(store agent.Checkpoint) agent.Config {
+func (w *world) config(s store) agent.Config {
 	cfg := agent.Config{
 		Sources: []agent.SourceConfig{{
 			Name: "trail", Bucket: bucketName, Store: w.bucket,
@@ -62,7 +73,7 @@ func (w *world) config(store agent.Checkpoint) agent.Config {
 			Refresh: time.Minute, IdleRefresh: 10 * time.Minute, LookBack: time.Hour,
 			LateHorizon: 30 * 24 * time.Hour, Discovery: 15 * time.Minute,
 		}},
-		Checkpoint: store, Log: zerolog.New(w.log),
+		Checkpoint: s, Log: zerolog.New(w.log),
 		Memory: 64 << 20, MaxRecord: 1 << 20, DrainTimeout: 20 * time.Second, Downloads: 8,
 	}
 	for name, o := range w.outputs {
@@ -71,7 +82,7 @@ func (w *world) config(store agent.Checkpoint) agent.Config {
 		})
 	}
 	if w.wrap != nil {
-		cfg.Checkpoint = w.wrap(store)
+		cfg.Checkpoint = w.wrap(s)
 	}
 	if w.tune != nil {
 		w.tune(&cfg)
@@ -79,8 +90,11 @@ func (w *world) config(store agent.Checkpoint) agent.Config {
 	return cfg
 }
 
-func (w *world) open() *checkpoint.Store {
+func (w *world) open() store {
 	w.t.Helper()
+	if !w.disk {
+		return w.memory
+	}
 	store, _, err := checkpoint.Open(w.dir, checkpoint.Options{})
 	if err != nil {
 		w.t.Fatal(err)
