@@ -1,0 +1,73 @@
+# Two commands matter: `make demo` shows trailpoll at work, `make test` tests it.
+# Both need Go, make and git, and nothing else.
+
+GO       ?= go
+PKG      := ./... ./testdata/corpus # the go tool's ... passes over folders called testdata
+CACHE    ?= $(or $(TRAILPOLL_CI_CACHE),/var/cache/trailpoll-ci)
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+EXE      := $(shell $(GO) env GOEXE)
+export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-race test-real lint vuln fuzz bench cover clean FORCE
+
+help: ## show this
+	@echo 'make TARGET, where TARGET is one of'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: bin/trailpoll$(EXE) ## build the agent into bin/
+
+# Whether anything has changed is for the go tool to say.
+bin/trailpoll$(EXE): FORCE
+	$(GO) build -trimpath -o $@ ./cmd/trailpoll
+
+bin/demo$(EXE): FORCE
+	$(GO) -C cmd/demo build -o ../../$@ .
+
+# A real S3 server, of the version that cmd/demo/go.mod names.
+bin/versitygw$(EXE): FORCE
+	$(GO) -C cmd/demo build -o ../../$@ github.com/versity/versitygw/cmd/versitygw
+
+demo: build bin/demo$(EXE) ## show the agent at work: a real S3, sample logs, two receivers, and the count (DEMO_FLAGS="-seed 2 -objects 2000")
+	bin/demo$(EXE) -agent bin/trailpoll$(EXE) $(DEMO_FLAGS)
+
+test: ## every test that needs nothing but Go
+	$(GO) test -short $(PKG)
+	$(GO) -C cmd/demo test ./...
+
+test-race: ## the same under the race detector
+	$(GO) test -race -short $(PKG)
+	$(GO) -C cmd/demo test -race ./...
+
+test-real: build bin/demo$(EXE) bin/versitygw$(EXE) ## tests against a real S3 server and a real rsyslog (Linux; rsyslogd must be installed)
+	.ci/test-real
+
+lint: ## golangci-lint, with the rules of who may import whom
+	golangci-lint run --allow-parallel-runners $(PKG)
+	cd cmd/demo && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./...
+
+vuln: ## known vulnerabilities that the program can reach
+	.ci/vuln
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@set -e; for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
+	    echo "$$dir $$target"; \
+	    $(GO) test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+	  done; \
+	done
+
+bench: ## benchmarks: the agent end to end beside a bare loop, and the parts
+	@if [ -d cmd/demo/bench ]; then $(GO) -C cmd/demo/bench run .; fi
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) $(PKG)
+
+cover: ## which code the tests reach: bin/cover.html
+	@mkdir -p bin
+	$(GO) test -short -coverpkg=./... -coverprofile=bin/cover.out $(PKG)
+	$(GO) tool cover -html=bin/cover.out -o bin/cover.html
+	$(GO) tool cover -func=bin/cover.out | tail -1
+
+clean: ## remove what was built
+	rm -rf bin dist
