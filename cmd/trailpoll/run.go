@@ -90,6 +90,9 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 		log.Error().Str("unfinished", u).Msg("not everything was delivered")
 	}
 	switch {
+	case errors.Is(err, errInterrupted):
+		log.Error().Err(err).Msg("trailpoll ends at once; what was not acknowledged will be sent again")
+		return &exitError{code: exitFailed}
 	case err != nil:
 		return failed(err)
 	case once && (len(result.Unfinished) > 0 || stays > 0):
@@ -99,6 +102,9 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 	log.Info().Msg("trailpoll ends")
 	return nil
 }
+
+// errInterrupted: a second signal ended the agent before it had stopped in order.
+var errInterrupted = errors.New("interrupted")
 
 // supervise runs the agent until it is done or told to stop.
 func supervise(ctx context.Context, cfg agent.Config) (agent.Result, error) {
@@ -127,7 +133,11 @@ func supervise(ctx context.Context, cfg agent.Config) (agent.Result, error) {
 			}
 		}
 	}()
-	return a.Run(stop, abort)
+	result, err := a.Run(stop, abort)
+	if err == nil && abort.Err() != nil {
+		err = errInterrupted
+	}
+	return result, err
 }
 
 // sayParked logs what is parked and returns how much of it there is.
