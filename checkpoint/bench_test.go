@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 const benchStreams = 850

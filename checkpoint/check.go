@@ -8,8 +8,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 // A file is checked before bbolt opens it, because bbolt trusts it: a page

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 // Commit makes c durable: all of it when it returns nil, none of it when it

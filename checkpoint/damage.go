@@ -11,9 +11,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/fault"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
 )
 
 var (

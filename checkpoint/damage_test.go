@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +14,11 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
-	bolt "go.etcd.io/bbolt"
 )
 
 // filled makes a closed store in dir with something in every bucket, and
@@ -270,6 +272,10 @@ func TestInvariant12_DamageWhileOpen(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
+				good, err := os.ReadFile(s.path())
+				if err != nil {
+					t.Fatal(err)
+				}
 				f, err := os.OpenFile(s.path(), os.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -300,6 +306,10 @@ func TestInvariant12_DamageWhileOpen(t *testing.T) {
 				}
 				if err := s.Close(); err != nil {
 					t.Errorf("closing: %v", err)
+				}
+				// Even if the disk gives the right bytes again.
+				if err := os.WriteFile(s.path(), good, 0o600); err != nil {
+					t.Fatal(err)
 				}
 				wantRebuilt(t, dir)
 			})
@@ -383,4 +393,29 @@ func copyDir(t testing.TB, dir string) string {
 		}
 	}
 	return to
+}
+
+// bbolt would write over a page that is in use and listed as free, and nobody
+// would notice before.
+func TestInvariant12_PageInUseAndFree(t *testing.T) {
+	dir := t.TempDir()
+	filled(t, dir, 20, 300)
+	path := filepath.Join(dir, fileName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := readMeta(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := b[int64(m.freelist)*int64(m.pageSize):]
+	if binary.NativeEndian.Uint16(list[10:]) == 0 {
+		t.Fatal("there are no free pages")
+	}
+	binary.NativeEndian.PutUint64(list[pageHeader:], m.root)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRebuilt(t, dir)
 }

@@ -30,7 +30,7 @@ func lockDir(dir string, timeout time.Duration) (*dirLock, error) {
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(timeout); ; time.Sleep(lockRetry) {
+	for end := time.Now().Add(timeout); ; <-time.After(lockRetry) { // a lock has no event to wait for
 		err := lockFile(f)
 		if err == nil {
 			break

@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 	"github.com/trailpoll/trailpoll/checkpoint/checkpointtest"
-	"pgregory.net/rapid"
 )
 
 // machine does the same to a store and to a plain model of it, and crashes the

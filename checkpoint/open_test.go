@@ -16,9 +16,10 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/progress"
-	bolt "go.etcd.io/bbolt"
 )
 
 var update = flag.Bool("update", false, "write testdata/v1.db.gz anew")
@@ -434,4 +435,42 @@ func TestManyRuns(t *testing.T) {
 		}
 	}
 	wellFormed(t, s)
+}
+
+// The two newest days stay as entries, and so does all from the watermark's
+// day on; nothing is packed by a clock that stands at its beginning.
+func TestWhatIsPacked(t *testing.T) {
+	s, _ := open(t, t.TempDir(), Options{})
+	lanes := [...]progress.Lane{benchLane(0), benchLane(1)}
+	var c progress.Changes
+	for _, l := range lanes {
+		for day := range 10 {
+			c.Settled = append(c.Settled, progress.ObjectSettled{Lane: l, Position: benchPosition(&l, benchDay.AddDate(0, 0, day), 1, 2, 0)})
+		}
+	}
+	for i, day := range [...]int{9, 4} {
+		c.Heads = append(c.Heads, progress.LaneHead{Lane: lanes[i], Head: progress.Head{
+			Watermark: benchPosition(&lanes[i], benchDay.AddDate(0, 0, day), 1, 2, 0)}})
+	}
+	if err := s.Commit(&c); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		now  time.Time
+		want int
+	}{
+		{time.Time{}, 0},
+		{benchDay.Add(47 * time.Hour), 0},               // day 1: days 0 and 1 are the newest
+		{benchDay.Add(48 * time.Hour), 2},               // day 2: day 0 of both
+		{benchDay.AddDate(0, 0, 7), 6 + 4},              // days 0 to 5, and to the watermark's
+		{benchDay.AddDate(0, 0, 30), 9 + 4},             // the watermarks' days stay
+		{benchDay.AddDate(0, 0, 9).Add(-999999), 9 + 4}, // what is packed stays packed
+	} {
+		if err := s.Maintain(t.Context(), step.now); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.Stats(); err != nil || st.Packed != step.want || st.Entries != 20 {
+			t.Errorf("at %v: %+v, %v; want %d packed", step.now, st, err, step.want)
+		}
+	}
 }

@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	"pgregory.net/rapid"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 var usEast = progress.Stream{Account: "111122223333", LogType: "CloudTrail", Region: "us-east-1"}

@@ -6,8 +6,9 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 // Source returns what is remembered of a source, and whether anything is.

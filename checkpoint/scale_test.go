@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 // TestScale holds the state of a million objects a day for 30 days over 850

@@ -19,8 +19,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/trailpoll/trailpoll/agent/progress"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
 // The files in the state directory.

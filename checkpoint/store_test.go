@@ -4,8 +4,9 @@ import (
 	"os"
 	"testing"
 
-	"github.com/trailpoll/trailpoll/checkpoint/checkpointtest"
 	"go.uber.org/goleak"
+
+	"github.com/trailpoll/trailpoll/checkpoint/checkpointtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
