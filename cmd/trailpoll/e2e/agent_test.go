@@ -113,11 +113,11 @@ func (c *child) finish() {
 		}
 	}
 	for _, line := range c.log.whole() {
-		if !json.Valid([]byte(line)) {
+		if !json.Valid([]byte(line)) && !strings.HasPrefix(line, "trailpoll: ") {
 			c.t.Errorf("invariant 11: no line of the log: %q", line)
 		}
 	}
-	if c.t.Failed() {
+	if c.t.Failed() || os.Getenv("TRAILPOLL_TEST_LOG") != "" {
 		last := c.log.whole()
 		if n := len(last) - 40; n > 0 {
 			last = last[n:]

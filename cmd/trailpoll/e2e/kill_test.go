@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -86,16 +87,19 @@ func (j *journal) distinct() int {
 	return len(j.last)
 }
 
-// drain puts objects of 500 records each into a bucket: so many records in one
-// long backlog.
-func drain(t *testing.T, b *bucket, records int, r *receiver) {
-	t.Helper()
+// backlog is objects of 500 records each: so many records in one long drain.
+func backlog(records int) iter.Seq[corpus.Object] {
 	const each = 500
-	_, n := b.putAll(t, corpus.New(uint64(records)).Objects(corpus.Traffic{
+	return corpus.New(uint64(records)).Objects(corpus.Traffic{
 		Accounts: 1, Regions: corpus.Regions()[:1], LogTypes: []string{corpus.CloudTrail},
 		From: hoursAgo(72), Slots: records / each, FilesPerSlot: 1, Records: each, OneTrail: true,
-	}), r)
-	if n != records {
+	})
+}
+
+// drain puts a backlog into a bucket.
+func drain(t *testing.T, b *bucket, records int, receivers ...*receiver) {
+	t.Helper()
+	if _, n := b.putAll(t, backlog(records), receivers...); n != records {
 		t.Fatalf("%d records, want %d", n, records)
 	}
 }

@@ -29,6 +29,7 @@ type receiver struct {
 	tally  receivertest.Tally
 	http   *receivertest.HTTP // one of these two
 	syslog *receivertest.Syslog
+	ca     *receivertest.CA
 	caFile string
 
 	mu  sync.Mutex
@@ -48,10 +49,18 @@ func newHTTPS(t *testing.T, name string, cfg receivertest.HTTPConfig) *receiver 
 		}
 		cfg.CA = ca
 	}
+	r.ca = cfg.CA
 	r.caFile = filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(r.caFile, cfg.CA.PEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	r.listen(t, cfg)
+	return r
+}
+
+// listen starts the receiver, or starts it again after it was closed.
+func (r *receiver) listen(t *testing.T, cfg receivertest.HTTPConfig) {
+	t.Helper()
 	if cfg.Take == nil {
 		cfg.Take = r.take
 	}
@@ -71,7 +80,6 @@ func newHTTPS(t *testing.T, name string, cfg receivertest.HTTPConfig) *receiver 
 	}
 	r.http = h
 	t.Cleanup(func() { _ = h.Close() })
-	return r
 }
 
 // newSyslog starts a receiver of RFC 5424 over TCP.
