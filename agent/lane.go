@@ -146,6 +146,9 @@ func (l *lane) advance(floor func(time.Time) string, stamp func(string) (time.Ti
 
 	// The next daily sweep begins at Daily − horizon, a tail at watermark −
 	// look-back: nothing below both will be listed again.
+	if l.head.Watermark == before.Watermark && l.head.Daily.Equal(before.Daily) && l.head.Pruned != "" {
+		return l.head != before
+	}
 	if w, ok := stamp(l.head.Watermark); ok && !l.head.Daily.IsZero() {
 		line := min(floor(l.head.Daily.Add(-horizon)), floor(w.Add(-lookBack)))
 		l.head.Pruned = max(l.head.Pruned, line)

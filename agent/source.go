@@ -15,6 +15,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent/cloudtrail"
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/listing"
+	"github.com/trailpoll/trailpoll/agent/plan"
 	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
@@ -290,11 +291,7 @@ func (s *source) backoff(n int, err error) time.Duration {
 // cadence is when a stream is listed next, that had its last new object that
 // long ago.
 func (s *source) cadence(quiet time.Duration, never bool) time.Duration {
-	c := &s.cfg
-	if never {
-		return jitter(c.IdleRefresh)
-	}
-	return jitter(min(max(quiet/4, c.Refresh), c.IdleRefresh))
+	return jitter(plan.Cadence(quiet, never, s.cfg.Refresh, s.cfg.IdleRefresh))
 }
 
 // recent reports whether what the lanes have listed ends so near to now that

@@ -2,15 +2,16 @@ package agent_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/rs/zerolog"
 
 	"github.com/trailpoll/trailpoll/agent"
@@ -187,9 +188,14 @@ func (w *world) object(key string, n int) []byte {
 	return zip(b.String())
 }
 
+// zippers are kept: making one costs far more than using it.
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 func zip(s string) []byte {
 	var b bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+	z.Reset(&b)
 	_, _ = z.Write([]byte(s))
 	_ = z.Close()
 	return b.Bytes()
