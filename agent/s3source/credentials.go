@@ -100,6 +100,7 @@ func (p *provider) options() []func(*awsconfig.LoadOptions) error {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(p.http),
 		awsconfig.WithLogger(logging.Nop{}),
+		awsconfig.WithRetryer(newRetryer),
 		awsconfig.WithAppID(appID),
 		awsconfig.WithDefaultRegion(firstRegion),
 		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {

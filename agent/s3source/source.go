@@ -286,7 +286,14 @@ func (s *Source) dial(what call, region string) (*connection, error) {
 	options.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	options.DisableLogOutputChecksumValidationSkipped = true
 	options.DisableMultiRegionAccessPoints = true
-	options.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+	options.Retryer = newRetryer()
+	return &connection{region: region, api: s3.New(options)}, nil
+}
+
+// newRetryer returns the retries inside a call, of S3 and of what credentials
+// come from.
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = attempts
 		// The SDK's bucket of retry tokens is shared by all calls of a client:
 		// a bad hour would leave the good one after it without retries.
@@ -294,7 +301,6 @@ func (s *Source) dial(what call, region string) (*connection, error) {
 		o.Backoff = retry.BackoffDelayerFunc(backoff)
 		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notTimeouts)}, o.Retryables...)
 	})
-	return &connection{region: region, api: s3.New(options)}, nil
 }
 
 // backoff is 100, 200, … ms, less up to a half. The caller's context ends it.

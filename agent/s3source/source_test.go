@@ -227,7 +227,7 @@ func TestLongListing(t *testing.T) {
 	s := at(t, srv.URL())
 	var sizes []int
 	r := listing.Request{Limit: 5000}
-	for {
+	for range 10 {
 		p, err := s.List(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
@@ -250,6 +250,26 @@ func TestPageTime(t *testing.T) {
 	p, err := at(t, srv.URL()).List(t.Context(), listing.Request{})
 	if want := clock.UTC().Truncate(time.Second); err != nil || !p.At.Equal(want) || p.At.Location() != time.UTC {
 		t.Errorf("%v, %v; want %v", p.At, err, want)
+	}
+}
+
+// A server that does not know If-Match hands out another object: that is seen.
+func TestIfMatchUnknown(t *testing.T) {
+	srv := server(t, s3test.Config{})
+	etag := srv.Put(bucket, "k", []byte("x"))
+	url := listenHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("If-Match")
+		srv.ServeHTTP(w, r)
+	}))
+	s := at(t, url)
+	b, err := s.Get(t.Context(), "k", etag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, b)
+	srv.Put(bucket, "k", []byte("y"))
+	if _, err := s.Get(t.Context(), "k", etag); fault.KindOf(err) != fault.Changed {
+		t.Error(err)
 	}
 }
 
@@ -445,4 +465,54 @@ func listenHandler(t *testing.T, h http.Handler) string {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// A full page of CloudTrail's keys, and an object of 30 kB, by way of the SDK
+// and a server in this process.
+func BenchmarkSource(b *testing.B) {
+	srv, err := s3test.Start(s3test.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = srv.Close() }()
+	srv.PutAll(bucket, func(yield func(string) bool) {
+		for i := range 1000 {
+			if !yield(fmt.Sprintf("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/11/20/111122223333_CloudTrail_eu-west-1_20261120T%04dZ_abcdefghijklmnop.json.gz", i)) {
+				return
+			}
+		}
+	}, s3test.Object{Body: make([]byte, 30_000)})
+	s, err := New(Config{
+		Bucket: bucket, Region: "eu-west-1", Endpoint: srv.URL(), PathStyle: true,
+		Credentials: Credentials{Type: Static, AccessKeyID: testKey, SecretAccessKey: testSecret},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	page, err := s.List(b.Context(), listing.Request{})
+	if err != nil || len(page.Entries) != 1000 {
+		b.Fatal(err)
+	}
+	b.Run("List", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.List(b.Context(), listing.Request{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Get", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			body, err := s.Get(b.Context(), page.Entries[0].Key, page.Entries[0].ETag)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, body); err != nil {
+				b.Fatal(err)
+			}
+			_ = body.Close()
+		}
+	})
 }
