@@ -3,6 +3,7 @@ package syslog
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,18 +15,38 @@ import (
 
 // connection is what a ledger sees of one, in the hands of a test.
 type connection struct {
+	mu     sync.Mutex
 	sent   int64
 	queued int
 	err    error
 	worked int
 }
 
+// set makes sent bytes sent and queued of them not taken.
+func (c *connection) set(sent int64, queued int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent, c.queued, c.err = sent, queued, err
+}
+
 func (c *connection) ledger(delay, patience time.Duration) *ledger {
 	return newLedger(ledgerConfig{
 		delay: delay, patience: patience,
-		sent:   func() int64 { return c.sent },
-		queued: func() (int, error) { return c.queued, c.err },
-		works:  func() { c.worked++ },
+		sent: func() int64 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.sent
+		},
+		queued: func() (int, error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.queued, c.err
+		},
+		works: func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.worked++
+		},
 	})
 }
 
@@ -60,13 +81,13 @@ func TestInvariant1_ConfirmedAfterDelay(t *testing.T) {
 		c := &connection{}
 		l := c.ledger(2*time.Second, time.Minute)
 		start(t, l)
-		c.sent, c.queued = 100, 40
+		c.set(100, 40, nil)
 		a := l.add(nil)
 		time.Sleep(10 * time.Second) // of the bubble's clock, as all below
 		if _, known := verdict(a); known {
 			t.Fatal("confirmed while the peer's kernel had 60 of 100 bytes")
 		}
-		c.sent, c.queued = 150, 50
+		c.set(150, 50, nil)
 		b := l.add(nil)
 		seen := time.Now()
 		if err := a.Wait(t.Context()); err != nil {
@@ -78,13 +99,16 @@ func TestInvariant1_ConfirmedAfterDelay(t *testing.T) {
 		if _, known := verdict(b); known {
 			t.Fatal("the second was confirmed with the first")
 		}
-		c.queued = 0
+		c.set(150, 0, nil)
 		if err := b.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
+		c.mu.Lock()
 		if c.worked != 2 {
 			t.Errorf("works was called %d times", c.worked)
 		}
+		c.mu.Unlock()
 		// Asleep: nothing to confirm, no timer. In the bubble an hour passes in
 		// no time only if nobody keeps waking up.
 		time.Sleep(time.Hour)
@@ -121,7 +145,7 @@ func TestInvariant1_QueueError(t *testing.T) {
 		start(t, l)
 		a := l.add(nil)
 		time.Sleep(500 * time.Millisecond)
-		c.err = errPeerClosed
+		c.set(10, 0, errPeerClosed)
 		if err := a.Wait(t.Context()); !errors.Is(err, errPeerClosed) {
 			t.Fatal(err)
 		}
@@ -151,7 +175,7 @@ func TestPatience(t *testing.T) {
 		a := l.add(nil)
 		// The peer had everything for 35 s: that is no silence.
 		time.Sleep(35 * time.Second)
-		c.sent, c.queued = 20, 10
+		c.set(20, 10, nil)
 		b := l.add(nil)
 		if err := a.Wait(t.Context()); err != nil {
 			t.Fatal(err)
