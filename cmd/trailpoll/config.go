@@ -9,7 +9,7 @@ import (
 )
 
 func newConfigCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Validate the configuration, or print a commented example", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "config", Short: "Validate the configuration, or print a commented example", Args: cobra.NoArgs, RunE: help}
 	c.AddCommand(&cobra.Command{
 		Use:   "validate",
 		Short: "Say all that is wrong with the configuration",

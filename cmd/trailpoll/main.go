@@ -85,6 +85,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          help,
 	}
 	root.PersistentFlags().String("config", config.DefaultPath(), "the configuration `FILE`")
 	root.AddCommand(newRunCommand(), newConfigCommand(), newVersionCommand())
@@ -93,6 +94,10 @@ func newRoot() *cobra.Command {
 	})
 	return root
 }
+
+// help is what a command does that only has commands below it. Without it cobra
+// would take an unknown one for a call for help, and exit 0.
+func help(c *cobra.Command, _ []string) error { return failed(c.Help()) }
 
 // load reads the configuration that --config names and prints its warnings.
 func load(c *cobra.Command) (*config.Config, error) {

@@ -1,0 +1,143 @@
+//go:build scripts
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trailpoll/trailpoll/agent/agenttest/s3test"
+	"github.com/trailpoll/trailpoll/testdata/corpus"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"trailpoll": main})
+}
+
+// What the scripts keep secret. No script may see them printed.
+var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"}
+
+// TestScript runs the program by the scripts in testdata/script. Each has an
+// S3 server in this process, ${S3}, with a bucket "logs" that holds ${RECORDS}
+// records and a bucket "bad" that holds an object that is none, too.
+//
+//	exits CODE trailpoll ARGS   runs the program and wants that exit code
+//	fill FILE…                  puts the environment's variables, ${NAME}, into files
+//	await FILE REGEXP           waits until the file matches
+//	lines FILE N                wants so many lines
+//	nosecrets FILE…             wants no secret in stdout, stderr or files
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			server, err := s3test.Start(s3test.Config{AccessKey: "AKSCRIPT", Region: "us-east-1"})
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = server.Close() })
+			records := 0
+			for o := range corpus.New(1).Objects(corpus.Traffic{Accounts: 2, Slots: 1, Clutter: true}) {
+				records += len(o.Records)
+				server.Put("logs", o.Key, o.Body)
+				server.Put("bad", o.Key, o.Body)
+			}
+			key := "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/03/111122223333_CloudTrail_us-east-1_20261103T2200Z_0000000000000000.json.gz"
+			server.Put("bad", key, []byte("no gzip"))
+			e.Setenv("S3", server.URL())
+			e.Setenv("RECORDS", strconv.Itoa(records))
+			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			e.Setenv("SECRET_KEY", secrets[0])
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "nosecrets": noSecrets,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	ts.Logf("[exit %d]", got)
+	if got != want {
+		ts.Fatalf("exit %d, want %d", got, want)
+	}
+}
+
+func fill(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		path := ts.MkAbs(name)
+		text := os.Expand(ts.ReadFile(name), func(v string) string { return filepath.ToSlash(ts.Getenv(v)) })
+		ts.Check(os.WriteFile(path, []byte(text), 0o600))
+		ts.Check(os.Chmod(path, 0o600)) // a configuration that others can read is warned about
+	}
+}
+
+func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE REGEXP")
+	}
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && pattern.Match(text) {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			ts.Fatalf("%s never matches %s:\n%s", args[0], args[1], text)
+		}
+	}
+}
+
+func countLines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: lines FILE N")
+	}
+	if got := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(got) != args[1] {
+		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
+	}
+}
+
+func noSecrets(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: nosecrets FILE…")
+	}
+	for _, name := range append(slices.Clone(args), "stdout", "stderr") {
+		for _, secret := range secrets {
+			if bytes.Contains([]byte(ts.ReadFile(name)), []byte(secret)) {
+				ts.Fatalf("%q is in %s", secret, name)
+			}
+		}
+	}
+}
