@@ -64,7 +64,7 @@ func sameReason(a, b error) bool {
 	x, ok1 := errors.AsType[*Error](a)
 	y, ok2 := errors.AsType[*Error](b)
 	if !ok1 || !ok2 {
-		return a == b //nolint:errorlint // they must be one and the same
+		return a == b
 	}
 	return x.Reason == y.Reason && x.Offset == y.Offset
 }
@@ -283,7 +283,7 @@ func TestBodyErrorsPassThrough(t *testing.T) {
 				got := inflate(t, &f, func() io.Reader {
 					return io.MultiReader(bytes.NewReader(packed[:cut]), iotest.ErrReader(broken))
 				}, limits(good))
-				if got.err != broken { //nolint:errorlint // as it is, not wrapped
+				if got.err != broken {
 					t.Errorf("cut at %d: %v, want %v", cut, got.err, broken)
 				}
 			}
@@ -292,7 +292,7 @@ func TestBodyErrorsPassThrough(t *testing.T) {
 		var f Inflater
 		if got := inflate(t, &f, func() io.Reader {
 			return io.MultiReader(bytes.NewReader(good), iotest.ErrReader(broken))
-		}, limits(good)); got.err != broken { //nolint:errorlint // as it is, not wrapped
+		}, limits(good)); got.err != broken {
 			t.Errorf("at the end: %v, want %v", got.err, broken)
 		}
 	}

@@ -36,7 +36,7 @@ func invictus(t testing.TB) map[string][]byte {
 	}
 	objects := map[string][]byte{}
 	for _, f := range files {
-		data, err := os.ReadFile(f) //nolint:gosec // a test's own files
+		data, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestOtherRealFiles(t *testing.T) {
 		if err != nil || d.IsDir() || strings.Contains(path, "invictus") {
 			return err
 		}
-		data, err := os.ReadFile(path) //nolint:gosec // a test's own files
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}

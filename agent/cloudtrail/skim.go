@@ -1,5 +1,7 @@
 package cloudtrail
 
+import "strings"
+
 // maxSkimDepth bounds the memory that a skimmer takes for brackets: 128 KiB.
 const maxSkimDepth = 1 << 20
 
@@ -8,14 +10,16 @@ const maxSkimDepth = 1 << 20
 // passed over without being held.
 //
 // It must rather give up than find a wrong end, because what stands behind the
-// end goes out as a record. So brackets must match in kind, and outside of
-// strings there may be neither a backslash nor a control character: those are
-// what shows when a stray quote has turned inside and outside over.
+// end goes out as a record. So brackets must match in kind, control characters
+// may stand inside strings only, and a string must stand where strings may:
+// behind one of { [ , : and before one of } ] , : in all events. That shows
+// when a stray quote has turned inside and outside over.
 type skimmer struct {
 	open    []uint64 // a bit for each open bracket: 1 an object, 0 an array
 	depth   int
 	quoted  bool // inside a string
 	escaped bool // behind a backslash in a string
+	last    byte // what stood last outside of strings, a string itself being a quote
 }
 
 // skim is how far a skimmer came.
@@ -51,8 +55,19 @@ func (k *skimmer) feed(b []byte) (int, skim) {
 			}
 			continue
 		}
+		if kinds[c] == kindSpace {
+			continue
+		}
+		before := k.last
+		k.last = c
+		if before == '"' && strings.IndexByte("}],:", c) < 0 {
+			return i, skimAstray
+		}
 		switch c {
 		case '"':
+			if before != 0 && strings.IndexByte("{[,:", before) < 0 {
+				return i, skimAstray
+			}
 			k.quoted = true
 		case '{', '[':
 			if !k.push(c == '{') {
@@ -65,10 +80,8 @@ func (k *skimmer) feed(b []byte) (int, skim) {
 			if k.depth == 0 {
 				return i + 1, skimEnd
 			}
-		case '\\':
-			return i, skimAstray
 		default:
-			if c < ' ' && kinds[c] != kindSpace {
+			if c < ' ' {
 				return i, skimAstray
 			}
 		}

@@ -115,13 +115,18 @@ var splits = []struct {
 	{"bad UTF-8 in a string element", "[\"\xff\",{}]", []string{`!unreadable-record`, `{}`}},
 	{"bad JSON in a record", `{"Records":[{"a":tru},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
 	{"bad number in a record", `{"Records":[{"a":01},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
-	{"missing colon", `{"Records":[{"a"1},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
+	{"equals sign for a colon", `{"Records":[{a=1},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
+	{"backslash between tokens", `{"Records":[{"a":\},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
 	{"trailing comma in a record", `{"Records":[{"a":1,},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
 	{"control character in a string", "{\"Records\":[{\"a\":\"x\ny\"},{\"b\":2}]}", []string{`!unreadable-record`, `{"b":2}`}},
 	{"bad escape", `{"Records":[{"a":"\x"},{"b":2}]}`, []string{`!unreadable-record`, `{"b":2}`}},
 	{"bad at the last", `{"Records":[{"a":1},{"a":}]}`, []string{`{"a":1}`, `!unreadable-record`}},
 
 	{"stray quote", `{"Records":[{"a":1},{"a":"x"y","b":2},{"c":"z"}]}`, []string{`{"a":1}`, `!!not-json`}},
+	{"missing colon", `{"Records":[{"a"1},{"b":2}]}`, []string{`!!not-json`}},
+	{"stray quote before what looks like a record", `{"Records":[{"a":"x"y","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
+	{"stray quote at a comma", `{"Records":[{"a":"x",y","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
+	{"quote missing", `{"Records":[{"a":x","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
 	{"stray quote before an escaped document", `{"Records":[{"a":"x"y","b":"{\"c\":{}}"},{"c":{}}]}`, []string{`!!not-json`}},
 	{"brackets crossed", `{"Records":[{"a":[1}],{"b":2}]}`, []string{`!!not-json`}},
 	{"control character between tokens", "{\"Records\":[{\"a\":\x001},{\"b\":2}]}", []string{`!!not-json`}},
@@ -399,7 +404,7 @@ func TestSplitterReaderError(t *testing.T) {
 		var s Splitter
 		s.ResetReader(io.MultiReader(strings.NewReader(data[:cut]), iotest.ErrReader(broken)), 1<<20)
 		steps := walk(t, &s)
-		if last := steps[len(steps)-1]; last.err != broken { //nolint:errorlint // as it is, not wrapped
+		if last := steps[len(steps)-1]; last.err != broken {
 			t.Errorf("cut at %d: %v", cut, last.err)
 		}
 		if want := strings.Count(data[:cut], "}"); len(steps)-1 != want {
@@ -478,7 +483,7 @@ func oracleSplit(data []byte) (elements []jsontext.Value, ok bool) {
 		_, _ = d.ReadToken()
 		for d.PeekKind() == '"' {
 			name, err := d.ReadValue()
-			if err != nil {
+			if err != nil || !validUTF8(name) {
 				return elements, false
 			}
 			isRecords := string(name) == `"Records"`
@@ -489,7 +494,7 @@ func oracleSplit(data []byte) (elements []jsontext.Value, ok bool) {
 				return elements, false
 			default:
 				v, err := d.ReadValue()
-				if err != nil || !validUTF8(name) || !validUTF8(v) {
+				if err != nil || !validUTF8(v) {
 					return elements, false
 				}
 				found = found || isRecords
