@@ -68,25 +68,34 @@ func TestConformance(t *testing.T) {
 		{"json-array plain", JSONArray, "none", false, false},
 	} {
 		t.Run(v.name, func(t *testing.T) {
+			pair := func(t *testing.T, timeout time.Duration) (outputtest.Output, outputtest.Receiver) {
+				conf := Config{Format: v.format, Compression: v.compression, Timeout: timeout, Version: "test"}
+				var serve *tls.Config
+				scheme := "http"
+				if v.tls {
+					scheme = "https"
+					serve, conf.TLS = mutual(t)
+					if v.http2 {
+						serve.NextProtos = []string{"h2"}
+					} else {
+						serve.NextProtos = []string{"http/1.1"}
+					}
+				}
+				in := newReceiver(t, serve)
+				conf.URL = scheme + "://" + in.addr + "/in"
+				return open(t, conf), in
+			}
 			outputtest.Run(t, outputtest.Suite{
 				Connections: 4,
 				Faults:      faults(),
 				New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
-					conf := Config{Format: v.format, Compression: v.compression, Timeout: 500 * time.Millisecond, Version: "test"}
-					var serve *tls.Config
-					scheme := "http"
-					if v.tls {
-						scheme = "https"
-						serve, conf.TLS = mutual(t)
-						if v.http2 {
-							serve.NextProtos = []string{"h2"}
-						} else {
-							serve.NextProtos = []string{"http/1.1"}
-						}
+					return pair(t, 15*time.Second)
+				},
+				NewForFault: func(t *testing.T, f outputtest.Fault) (outputtest.Output, outputtest.Receiver) {
+					if f.Mode == outputtest.Hang {
+						return pair(t, time.Second)
 					}
-					in := newReceiver(t, serve)
-					conf.URL = scheme + "://" + in.addr + "/in"
-					return open(t, conf), in
+					return pair(t, 15*time.Second)
 				},
 			})
 		})

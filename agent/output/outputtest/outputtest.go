@@ -84,11 +84,13 @@ type Case struct {
 // Suite describes an output to Run.
 type Suite struct {
 	// New returns an output and its receiver, which the test's cleanup ends.
-	// The output's timeout should be a second or two.
+	// The output's timeout, if it has one, should be ten seconds or more, so
+	// that a busy machine is no fault.
 	New func(t *testing.T) (Output, Receiver)
-	// NewForFaults is New for tests of faults, where that differs: an output that
-	// confirms what stood for a while needs a longer while there.
-	NewForFaults func(t *testing.T) (Output, Receiver)
+	// NewForFault is New for the test of a fault, nil where that doesn't differ:
+	// an output needs a short timeout for Hang alone, and one that confirms what
+	// stood for a while needs a longer while there.
+	NewForFault func(t *testing.T, f Fault) (Output, Receiver)
 	// Connections is how many goroutines may call Send at once.
 	Connections int
 	// Faults are what the receiver can do. Cancelling a Send is tested if Hang is
@@ -278,8 +280,8 @@ func (s Suite) closing(t *testing.T) {
 // fault checks what Send makes of a fault, that it never says nil for what did
 // not arrive, and that the output works again when the receiver does.
 func (s Suite) fault(t *testing.T, c Case) {
-	if s.NewForFaults != nil {
-		s.New = s.NewForFaults
+	if s.NewForFault != nil {
+		s.New = func(t *testing.T) (Output, Receiver) { return s.NewForFault(t, c.Fault) }
 	}
 	out, in := s.begin(t)
 	if err := send(t.Context(), out, Numbered("healthy", 3)); err != nil {
@@ -354,7 +356,7 @@ func (s Suite) cancel(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || fault.KindOf(err) != fault.Temporary {
 		t.Fatalf("the error is neither temporary nor that of the context: %v", err)
 	}
-	if d := time.Since(begun); d > 900*time.Millisecond {
+	if d := time.Since(begun); d > 5*time.Second {
 		t.Fatalf("Send returned %v after its context ended", d-100*time.Millisecond)
 	}
 	in.Fail(Fault{})

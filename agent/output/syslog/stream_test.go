@@ -75,7 +75,7 @@ func TestConformance(t *testing.T) {
 				return func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
 					conf := Config{
 						Transport: v.transport, Framing: v.framing, MaxMessage: 4 << 20,
-						ConfirmDelay: delay, Timeout: 5 * time.Second,
+						ConfirmDelay: delay, Timeout: 10 * time.Second,
 					}
 					var serve *tls.Config
 					if v.transport == TLS {
@@ -88,7 +88,10 @@ func TestConformance(t *testing.T) {
 			}
 			outputtest.Run(t, outputtest.Suite{
 				Connections: 1, Unacknowledged: true,
-				New: pair(2 * time.Millisecond), NewForFaults: pair(150 * time.Millisecond),
+				New: pair(2 * time.Millisecond),
+				NewForFault: func(t *testing.T, _ outputtest.Fault) (outputtest.Output, outputtest.Receiver) {
+					return pair(150 * time.Millisecond)(t)
+				},
 				// Without Hang: a receiver that takes what is sent and says
 				// nothing is what every syslog receiver is.
 				Faults: []outputtest.Case{
