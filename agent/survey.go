@@ -198,6 +198,9 @@ func (v *survey) look(ctx context.Context, s *source, id progress.Stream) (st pl
 			st.Last = p.arrivals[n-1]
 		}
 	}
+	if !part.ended {
+		st.Last = time.Time{} // there is more behind
+	}
 	perDay := float64(plan.Day) / float64(seen)
 	st.Objects, st.Bytes = objects*perDay, bytes*perDay
 	return st, partial || !part.ended

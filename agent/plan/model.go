@@ -39,7 +39,7 @@ type Stream struct {
 	// are as long as what was looked at. Without them arrivals are taken to be
 	// even.
 	Gaps []time.Duration
-	Last time.Time // when the last object came; zero if none was seen
+	Last time.Time // when the last object came; zero if that was not seen
 }
 
 // Source is one source with all that is known of it.
@@ -114,10 +114,7 @@ func (s *Source) Load(c Settings) Load {
 	for i := range s.Streams {
 		sum = sum.Plus(s.stream(&s.Streams[i], c, steps))
 	}
-	if s.DiscoveryLists > 0 && c.Discovery > 0 {
-		sum.Discoveries = float64(s.DiscoveryLists) * float64(Day) / float64(c.Discovery)
-		sum.ListingBytes += sum.Discoveries * pageBytes
-	}
+	sum = sum.Plus(s.DiscoveryLoad(c))
 	if most := float64(c.MaxListsPerMinute) * 24 * 60; most > 0 && sum.Lists() > most {
 		f := most / sum.Lists()
 		sum.Tails, sum.Sweeps, sum.Discoveries = f*sum.Tails, f*sum.Sweeps, f*sum.Discoveries
@@ -125,6 +122,15 @@ func (s *Source) Load(c Settings) Load {
 		sum.Capped = true
 	}
 	return sum
+}
+
+// DiscoveryLoad returns what the discoveries of a day ask with these settings.
+func (s *Source) DiscoveryLoad(c Settings) Load {
+	if s.DiscoveryLists == 0 || c.Discovery <= 0 {
+		return Load{}
+	}
+	n := float64(s.DiscoveryLists) * float64(Day) / float64(c.Discovery)
+	return Load{Discoveries: n, ListingBytes: n * pageBytes}
 }
 
 // StreamLoad returns what one stream asks in a day with these settings,
