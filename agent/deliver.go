@@ -269,15 +269,12 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 	a := &attempt{delivery: d, load: l}
 	a.send(ctx, abort, 0, len(l.batch.Records))
 	l.free()
-	if a.probe && awaitAll(abort, a.confirm) != nil {
-		a.unsay()
-	}
-	events := a.events()
 	if a.probe {
+		a.confirm(abort)
 		// The lanes come back when what the probe settled is durable: else
 		// they would find it open, and it would be sent again.
 		committed := make(chan struct{})
-		d.agent.settler.submit(group{events, func() { close(committed) }})
+		d.agent.settler.submit(group{a.events(l.pieces), func() { close(committed) }})
 		<-committed
 		<-d.tokens
 		if a.answered {
@@ -285,44 +282,49 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 		}
 		return
 	}
-	if len(a.confirm) == 0 {
-		d.agent.settler.submit(group{events, func() { <-d.tokens }})
+	if !slices.ContainsFunc(a.verdicts, func(v verdict) bool { return v.confirm != nil }) {
+		d.agent.settler.submit(group{a.events(l.pieces), func() { <-d.tokens }})
 		return
 	}
+	// What is known of the batch from here on is which records it was of.
 	<-d.tokens
-	waiters.Go(func() { d.confirm(ctx, abort, a.confirm, events) })
+	pieces := slices.Clone(l.pieces)
+	a.load, a.sub = nil, record.Batch{}
+	waiters.Go(func() {
+		err := a.confirm(abort)
+		if abort.Err() != nil && err != nil {
+			return
+		}
+		d.agent.settler.submit(group{a.events(pieces), func() {}})
+		if err == nil {
+			d.works()
+		} else if first, _ := d.failed(err, false); first {
+			d.holdBlind(ctx, abort)
+		}
+	})
 }
 
-// confirm waits until what was written is acknowledged. Of the records it
-// knows by now only what they are; what is not confirmed is read again.
-func (d *delivery) confirm(ctx, abort context.Context, all []record.Confirmation, events []event) {
-	err := awaitAll(abort, all)
-	switch {
-	case err == nil:
-		d.works()
-	case abort.Err() != nil:
-	default:
-		for i := range events {
-			if events[i].kind == acked {
-				events[i].kind = lost
-			}
+// confirm waits until what was written is acknowledged. What is not confirmed
+// has to be read and sent again; the error is why.
+func (a *attempt) confirm(ctx context.Context) (failure error) {
+	written := a.verdicts
+	a.verdicts = nil
+	for _, v := range written {
+		if v.confirm == nil {
+			a.verdicts = append(a.verdicts, v)
+			continue
 		}
-		if first, _ := d.failed(err, false); first {
-			defer d.holdBlind(ctx, abort)
+		switch err := v.confirm.Wait(ctx); {
+		case err == nil:
+			a.say(v.from, v.to, acked, "", nil)
+		case len(fault.RefusalsOf(err)) > 0:
+			a.refuse(v.from, v.to, err)
+		default:
+			failure = err
+			a.say(v.from, v.to, lost, "", err)
 		}
 	}
-	if abort.Err() != nil && err != nil {
-		return
-	}
-	d.agent.settler.submit(group{events, func() {}})
-}
-
-// awaitAll waits for confirmations and returns an error if any fails.
-func awaitAll(ctx context.Context, all []record.Confirmation) (err error) {
-	for _, c := range all {
-		err = errors.Join(err, c.Wait(ctx))
-	}
-	return err
+	return failure
 }
 
 // attempt is the delivery of one batch.
@@ -332,11 +334,11 @@ type attempt struct {
 	sub      record.Batch // reused for parts of the batch
 
 	verdicts []verdict
-	confirm  []record.Confirmation
-	probe    bool // the output is held, and this attempt goes on trying
-	answered bool // the output took or refused something
-	taken    int  // records taken
-	refused  int  // records refused one by one
+	written  record.Confirmation // of the last attempt, if it is to come
+	probe    bool                // the output is held, and this attempt goes on trying
+	answered bool                // the output took or refused something
+	taken    int                 // records taken
+	refused  int                 // records refused one by one
 }
 
 // verdict is what became of the records [from, to) of the batch.
@@ -345,18 +347,19 @@ type verdict struct {
 	kind     eventKind
 	reason   record.Reason
 	err      error
+	confirm  record.Confirmation // with acked: it is only once this says so
 }
 
 func (a *attempt) say(from, to int, k eventKind, r record.Reason, err error) {
 	if from < to {
-		a.verdicts = append(a.verdicts, verdict{from, to, k, r, err})
+		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: k, reason: r, err: err})
 	}
 }
 
 // unsay takes back all verdicts: nothing is known to have been taken.
 func (a *attempt) unsay() {
 	for i := range a.verdicts {
-		a.verdicts[i].kind = lost
+		a.verdicts[i].kind, a.verdicts[i].confirm = lost, nil
 	}
 }
 
@@ -374,7 +377,7 @@ func (a *attempt) send(ctx, abort context.Context, from, to int) {
 	err := a.until(ctx, abort, b)
 	if err == nil {
 		a.taken += to - from
-		a.say(from, to, acked, "", nil)
+		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: acked, confirm: a.written})
 		return
 	}
 	kind := fault.KindOf(err)
@@ -382,34 +385,45 @@ func (a *attempt) send(ctx, abort context.Context, from, to int) {
 		a.say(from, to, lost, "", err)
 		return
 	}
-	reason := record.Refused
-	if kind == fault.TooLarge {
-		reason = record.Oversize
-	}
-	if single := fault.RefusalsOf(err); len(single) > 0 {
-		slices.SortFunc(single, func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
-		next := from
-		for _, r := range single {
-			i := from + r.Index
-			if i < next || i >= to {
-				continue
-			}
-			a.say(next, i, acked, "", nil)
-			a.say(i, i+1, refused, reason, errors.New(r.Answer))
-			next = i + 1
-		}
-		a.say(next, to, acked, "", nil)
-		a.taken += to - from - len(single)
+	if len(fault.RefusalsOf(err)) > 0 {
+		a.refuse(from, to, err)
 		return
 	}
 	if to-from == 1 {
 		a.refused++
-		a.say(from, to, refused, reason, err)
+		a.say(from, to, refused, reasonOf(kind), err)
 		return
 	}
 	half := from + (to-from)/2
 	a.send(ctx, abort, from, half)
 	a.send(ctx, abort, half, to)
+}
+
+// refuse notes that records of [from, to) were refused one by one, as err says,
+// and all others taken.
+func (a *attempt) refuse(from, to int, err error) {
+	reason := reasonOf(fault.KindOf(err))
+	single := slices.SortedFunc(slices.Values(fault.RefusalsOf(err)), func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
+	next := from
+	for _, r := range single {
+		i := from + r.Index
+		if i < next || i >= to {
+			continue
+		}
+		a.say(next, i, acked, "", nil)
+		a.say(i, i+1, refused, reason, errors.New(r.Answer))
+		a.taken += i - next
+		next = i + 1
+	}
+	a.say(next, to, acked, "", nil)
+	a.taken += to - next
+}
+
+func reasonOf(k fault.Kind) record.Reason {
+	if k == fault.TooLarge {
+		return record.Oversize
+	}
+	return record.Refused
 }
 
 // errRefusesAll: one record after the other is refused and none taken.
@@ -465,6 +479,7 @@ func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
 // once makes one attempt.
 func (a *attempt) once(ctx context.Context, b *record.Batch) error {
 	d := a.delivery
+	a.written = nil
 	d.batches.Add(1)
 	w, ok := d.cfg.Output.(Confirmer)
 	if !ok || a.probe { // a probe has to know whether its records arrive
@@ -474,22 +489,19 @@ func (a *attempt) once(ctx context.Context, b *record.Batch) error {
 		}
 		return err
 	}
-	c, err := w.Write(ctx, b)
-	switch {
-	case c != nil:
-		a.confirm = append(a.confirm, c)
-	case err == nil:
+	var err error
+	if a.written, err = w.Write(ctx, b); err == nil && a.written == nil {
 		d.works()
 	}
 	return err
 }
 
 // events says of every target what became of its records.
-func (a *attempt) events() []event {
+func (a *attempt) events(pieces []piece) []event {
 	slices.SortFunc(a.verdicts, func(x, y verdict) int { return x.from - y.from })
 	var all []event
 	at, v := 0, 0 // at: the piece's first record in the batch
-	for _, p := range a.load.pieces {
+	for _, p := range pieces {
 		end := at + p.to - p.from
 		for i := at; i < end; {
 			for a.verdicts[v].to <= i {

@@ -36,6 +36,7 @@ type world struct {
 	t       *testing.T
 	bucket  *agenttest.Bucket
 	outputs map[string]*agenttest.Output
+	streams map[string]*agenttest.Stream // outputs that confirm later
 	dir     string
 	want    map[string]string // raw bytes of every record written, by Name
 	log     io.Writer
@@ -79,7 +80,7 @@ func (w *world) config(s store) agent.Config {
 	}
 	for name, o := range w.outputs {
 		cfg.Outputs = append(cfg.Outputs, agent.OutputConfig{
-			Name: name, Output: o, BatchRecords: 100, BatchBytes: 1 << 20, BatchWait: time.Second, Connections: 2,
+			Name: name, Output: w.as(name, o), BatchRecords: 100, BatchBytes: 1 << 20, BatchWait: time.Second, Connections: 2,
 		})
 	}
 	if w.wrap != nil {
@@ -89,6 +90,14 @@ func (w *world) config(s store) agent.Config {
 		w.tune(&cfg)
 	}
 	return cfg
+}
+
+// as returns what stands before an output's receiver.
+func (w *world) as(name string, o *agenttest.Output) agent.Output {
+	if s := w.streams[name]; s != nil {
+		return s
+	}
+	return o
 }
 
 func (w *world) open() store {

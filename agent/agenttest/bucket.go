@@ -39,13 +39,14 @@ type Bucket struct {
 	// Skew is how far S3's clock is ahead of the local one.
 	Skew time.Duration
 
-	mu      sync.Mutex
-	keys    []string
-	objects map[string]object
-	lists   map[string]int // by prefix
-	gets    map[string]int // by key
-	busy    int
-	most    int
+	mu       sync.Mutex
+	keys     []string // sorted, unless unsorted says otherwise
+	unsorted bool
+	objects  map[string]object
+	lists    map[string]int // by prefix
+	gets     map[string]int // by key
+	busy     int
+	most     int
 }
 
 type object struct {
@@ -70,8 +71,8 @@ func (b *Bucket) PutAt(key string, body []byte, modified time.Time) {
 		b.objects = make(map[string]object)
 	}
 	if _, ok := b.objects[key]; !ok {
-		i, _ := slices.BinarySearch(b.keys, key)
-		b.keys = slices.Insert(b.keys, i, key)
+		b.unsorted = b.unsorted || len(b.keys) > 0 && key < b.keys[len(b.keys)-1]
+		b.keys = append(b.keys, key)
 	}
 	b.objects[key] = object{body: body, etag: `"` + hex.EncodeToString(sum[:]) + `"`, modified: modified.Truncate(time.Second)}
 }
@@ -80,10 +81,19 @@ func (b *Bucket) PutAt(key string, body []byte, modified time.Time) {
 func (b *Bucket) Delete(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.sort()
 	if i, ok := slices.BinarySearch(b.keys, key); ok {
 		b.keys = slices.Delete(b.keys, i, i+1)
 	}
 	delete(b.objects, key)
+}
+
+// sort puts the keys in order; mu is held.
+func (b *Bucket) sort() {
+	if b.unsorted {
+		slices.Sort(b.keys)
+		b.unsorted = false
+	}
 }
 
 // Lists returns how many LISTs there were of prefixes that begin with prefix.
@@ -161,6 +171,7 @@ func (b *Bucket) List(ctx context.Context, r listing.Request) (listing.Page, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.sort()
 	page := listing.Page{At: b.Now().Truncate(time.Second)}
 	after := max(r.StartAfter, r.Token)
 	i, _ := slices.BinarySearch(b.keys, max(after, r.Prefix))

@@ -54,6 +54,12 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 		o.mu.Unlock()
 		return f.Err
 	}
+	o.take(b)
+	return f.Err
+}
+
+// take notes a batch as taken.
+func (o *Output) take(b *record.Batch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sends++
@@ -76,7 +82,6 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 	if size != b.Bytes {
 		o.faults = append(o.faults, fmt.Sprintf("a batch of %d bytes says that it has %d", size, b.Bytes))
 	}
-	return f.Err
 }
 
 // Close implements agent.Output.

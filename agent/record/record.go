@@ -81,8 +81,9 @@ func (b *Batch) Add(r Record) {
 // some time after the write: see agent.Confirmer. It holds no record.
 type Confirmation interface {
 	// Wait blocks until the batch is acknowledged (nil), is known to be
-	// unconfirmed (an error: it must be sent again), or ctx ends. It may be
-	// called once, from any goroutine.
+	// unconfirmed (an error: it must be sent again), or ctx ends. An error that
+	// names records (fault.RefusalsOf) says that those can't be taken and all
+	// others are acknowledged. It may be called once, from any goroutine.
 	Wait(ctx context.Context) error
 }
 

@@ -59,6 +59,10 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 		debug.SetMemoryLimit(int64(conf.Agent.Memory) + beside)
 	}
 
+	// A closed pipe is an error of the output that writes to it, and no reason
+	// to end the process.
+	signal.Ignore(syscall.SIGPIPE)
+
 	w, err := wire(conf, c.OutOrStdout())
 	if err != nil {
 		return &exitError{exitUsage, err}

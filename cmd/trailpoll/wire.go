@@ -150,10 +150,14 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 		out.BatchWait, out.Connections = time.Duration(h.BatchWait), h.Connections
 	case config.TypeSyslog:
 		l := &o.Syslog
+		framing := syslog.Framing(l.Framing)
+		if l.Transport == string(syslog.UDP) {
+			framing = "" // a datagram is a message
+		}
 		to, err := syslog.New(syslog.Config{
-			Addresses: l.Addresses, Transport: syslog.Transport(l.Transport), Framing: syslog.Framing(l.Framing),
+			Addresses: l.Addresses, Transport: syslog.Transport(l.Transport), Framing: framing,
 			Facility: l.Facility, Severity: l.Severity, AppName: l.AppName, Hostname: l.Hostname,
-			MaxMessage: int(l.MaxMessage), ConfirmDelay: time.Duration(l.ConfirmDelay), TLS: tlsConfig(&l.TLS),
+			MaxMessage: maxMessage(l), ConfirmDelay: time.Duration(l.ConfirmDelay), TLS: tlsConfig(&l.TLS),
 		})
 		if err != nil {
 			return out, err
@@ -175,6 +179,15 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 		return out, fmt.Errorf("type %q is not known", o.Type)
 	}
 	return out, nil
+}
+
+// maxMessage is the longest message: the default is more than a datagram holds.
+func maxMessage(l *config.Syslog) int {
+	const datagram = 65507 // RFC 768 over IPv4
+	if l.Transport == string(syslog.UDP) {
+		return min(int(l.MaxMessage), datagram)
+	}
+	return int(l.MaxMessage)
 }
 
 func tlsConfig(t *config.TLS) tlsconf.Config {

@@ -1,0 +1,93 @@
+package agent_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/agenttest"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// withStream makes the output one that confirms two seconds after the write.
+func (w *world) withStream(name string) *agenttest.Stream {
+	s := &agenttest.Stream{Delay: 2 * time.Second}
+	w.outputs[name] = &s.Output
+	w.streams = map[string]*agenttest.Stream{name: s}
+	return s
+}
+
+// The connection breaks again and again before what was written is confirmed:
+// all of it is read again from S3 and sent again, and nothing is lost whether
+// it had arrived or not.
+func TestInvariant1_UnconfirmedIsSentAgain(t *testing.T) {
+	for seed := range uint64(5) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				rng := rand.New(rand.NewPCG(seed, 3))
+				s := w.withStream("siem")
+				s.Arrives = func() bool { return rng.IntN(2) == 0 }
+				now := time.Now()
+				for n := range 3 {
+					for i := range 30 {
+						w.put(stream(n), now.Add(-time.Duration(i)*30*time.Minute), 1+rng.IntN(400))
+					}
+				}
+				w.during(func() {
+					for range 12 {
+						time.Sleep(time.Duration(rng.IntN(4000)) * time.Millisecond)
+						s.Break()
+					}
+					time.Sleep(5 * time.Minute)
+				})
+				if r := w.once(); len(r.Unfinished) > 0 {
+					t.Errorf("unfinished: %v", r.Unfinished)
+				}
+				w.complete("siem", len(w.want)*12)
+				w.checkWatermarks()
+			})
+		})
+	}
+}
+
+// Nothing is settled before it is confirmed: what was written right before a
+// crash is sent again.
+func TestInvariant1_WrittenIsNotSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.withStream("siem")
+		w.put(stream(1), time.Now(), 50)
+		w.crash(1500*time.Millisecond, false) // sent after batch_wait, confirmed 2 s later
+		s.Break()
+		if n := len(s.Taken()); n != 0 {
+			t.Fatalf("%d records arrived", n)
+		}
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		w.complete("siem", 0)
+	})
+}
+
+// A record that is too large for the receiver is parked, the others of its
+// batch are settled, though the answer comes with the confirmation.
+func TestInvariant5_OversizeIsParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.withStream("siem")
+		s.Oversize = func(r *record.Record) bool { return r.Index == 7 }
+		key := w.put(stream(1), time.Now(), 150)
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		p := w.parked()
+		if len(p) != 1 || p[0].Reason != record.Oversize || p[0].Record != 7 {
+			t.Errorf("parked: %+v", p)
+		}
+		delete(w.want, fmt.Sprintf("%s/%s#7", bucketName, key))
+		w.complete("siem", 0)
+	})
+}
