@@ -232,3 +232,17 @@ func TestE2E_Invariant3_Late(t *testing.T) {
 		sys.whole(t)
 	}
 }
+
+// An object whose name is from the future does not hide those of today: they
+// come with the next refresh, not with the next sweep.
+func TestE2E_Invariant3_NameFromTheFuture(t *testing.T) {
+	t.Skip("not yet: the tail begins behind the name from the future, and today's objects wait for the hourly sweep")
+	b := newBucket(t)
+	web := newHTTPS(t, "web", receivertest.HTTPConfig{})
+	b.putAll(t, corpus.New(9).Objects(corpus.Traffic{
+		Accounts: 1, Regions: corpus.Regions()[:1], LogTypes: []string{corpus.CloudTrail},
+		From: time.Now().Add(48 * time.Hour), Slots: 1, FilesPerSlot: 1, Records: 3, OneTrail: true,
+	}), web)
+	conf := newSettings(t, "", source("future", b, "", ""), web.output(""))
+	onceTwiceAndLive(t, conf, b, newest(corpus.Account(0), corpus.Regions()[0]), web)
+}

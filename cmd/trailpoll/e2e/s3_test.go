@@ -39,6 +39,7 @@ var errNoGateway = errors.New("needs versitygw: put it into PATH, or name it in 
 
 // gateway is a versitygw process.
 type gateway struct {
+	path     string
 	cmd      *exec.Cmd
 	ended    chan struct{}
 	endpoint string
@@ -87,7 +88,7 @@ func startGatewayOnce(path, dir string) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{endpoint: "http://" + addr, ended: make(chan struct{})}
+	g := &gateway{path: path, endpoint: "http://" + addr, ended: make(chan struct{})}
 	g.cmd = exec.Command(path, "--port", addr, "--region", homeRegion, "--iam-dir", filepath.Join(dir, "iam"),
 		"--quiet", "--keep-alive", "posix", filepath.Join(dir, "data"))
 	g.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
@@ -142,6 +143,17 @@ func freeAddress() (string, error) {
 		return "", err
 	}
 	return ln.Addr().String(), ln.Close()
+}
+
+// stranger makes an identity that may do nothing.
+func (g *gateway) stranger(t *testing.T, key, secret string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), g.path, "admin", "--access", accessKey, "--secret", secretKey,
+		"--region", homeRegion, "--endpoint-url", g.endpoint,
+		"create-user", "--access", key, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		t.Fatalf("making a user: %v\n%s", err, out)
+	}
 }
 
 // bucket is a bucket of the server.

@@ -220,7 +220,8 @@ func TestE2E_Invariant8_Big(t *testing.T) {
 
 // What is wrong with one source is named, with what to do; the others go on.
 func TestE2E_Invariant5_Errors(t *testing.T) {
-	good, locked, elsewhere, foreign := newBucket(t), newBucket(t), newBucket(t), newBucket(t)
+	good, locked, elsewhere, foreign, denied := newBucket(t), newBucket(t), newBucket(t), newBucket(t), newBucket(t)
+	good.server.stranger(t, "trailpoll-stranger", wrongSecret)
 	web := newHTTPS(t, "web", receivertest.HTTPConfig{})
 	drain(t, good, 2000, web)
 	nobody, err := freeAddress()
@@ -236,8 +237,10 @@ func TestE2E_Invariant5_Errors(t *testing.T) {
 		"unknown-bucket": {replaced(source("unknown-bucket", good, "", ""), good.name, "trailpoll-e2e-nowhere"), "no-bucket", "bucket"},
 		"wrong-secret":   {replaced(source("wrong-secret", locked, "", ""), secretInEnv, "TRAILPOLL_E2E_WRONG"), "bad-credentials", "secret"},
 		"unknown-key":    {replaced(source("unknown-key", foreign, "", ""), `"`+accessKey+`"`, `"AKNOBODY"`), "bad-credentials", "access key"},
-		"wrong-region":   {replaced(source("wrong-region", elsewhere, "", ""), `"`+homeRegion+`"`, `"ap-south-2"`), "wrong-region", homeRegion},
-		"unreachable":    {replaced(source("unreachable", good, "elsewhere", ""), good.server.endpoint, "http://"+nobody), "unreachable", "endpoint"},
+		"denied": {replaced(source("denied", denied, "", ""), secretInEnv, "TRAILPOLL_E2E_WRONG",
+			`"`+accessKey+`"`, `"trailpoll-stranger"`), "denied", "s3:ListBucket on arn:aws:s3:::" + denied.name},
+		"wrong-region": {replaced(source("wrong-region", elsewhere, "", ""), `"`+homeRegion+`"`, `"ap-south-2"`), "wrong-region", homeRegion},
+		"unreachable":  {replaced(source("unreachable", good, "elsewhere", ""), good.server.endpoint, "http://"+nobody), "unreachable", "endpoint"},
 	}
 	parts := []string{source("good", good, "", ""), web.output("")}
 	for _, s := range sources {
