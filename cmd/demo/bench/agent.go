@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+var configuration = template.Must(template.New("trailpoll.toml").Parse(`[agent]
+state_dir = '{{.Dir}}/state'
+downloads = {{.Downloads}}
+memory    = "{{.Memory}}"
+
+[[source]]
+name       = "bench"
+bucket     = "{{.Bucket}}"
+region     = "{{.Region}}"
+start      = "-30d"
+endpoint   = "{{.Endpoint}}"
+path_style = true
+
+[source.credentials]
+type = "static"
+access_key_id     = "{{.AccessKey}}"
+secret_access_key = "{{.SecretKey}}"
+{{range $i, $o := .Outputs}}
+[[output]]
+name = "out-{{$i}}"
+{{- if eq $o.Kind "syslog"}}
+type = "syslog"
+addresses   = ["{{$.Syslog}}"]
+transport   = "tcp"
+max_message = "2MiB"
+{{- else}}
+type = "https"
+url  = "{{$.URL}}"
+compression   = "{{if $o.Gzip}}gzip{{else}}none{{end}}"
+batch_records = {{$.BatchRecords}}
+batch_bytes   = "{{$.BatchBytes}}B"
+connections   = {{$.Connections}}
+{{- end}}
+{{end}}`))
+
+// settings is what a configuration of the agent depends on.
+type settings struct {
+	Dir, Memory              string
+	Bucket, Region, Endpoint string
+	AccessKey, SecretKey     string
+	URL, Syslog              string
+	Downloads, Connections   int
+	BatchRecords, BatchBytes int
+	Outputs                  []outputSettings
+}
+
+type outputSettings struct {
+	Kind string
+	Gzip bool
+}
+
+// configure writes the agent's configuration for a work into dir, with a state
+// that is empty, and returns its path.
+func configure(dir, memory, endpoint string, to *receiver, w *work) (path string, err error) {
+	s := settings{
+		Dir: filepath.ToSlash(dir), Memory: memory, Bucket: bucketName, Region: region, Endpoint: endpoint,
+		AccessKey: accessKey, SecretKey: secretKey, URL: to.url, Syslog: to.syslog.Addr().String(),
+		Downloads: downloads, Connections: connections, BatchRecords: batchRecords, BatchBytes: batchBytes,
+	}
+	for _, o := range w.outputs {
+		s.Outputs = append(s.Outputs, outputSettings{o.kind, o.gzip})
+	}
+	var b strings.Builder
+	if err := configuration.Execute(&b, s); err != nil {
+		return "", fmt.Errorf("writing the configuration: %w", err)
+	}
+	path = filepath.Join(dir, "trailpoll.toml")
+	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}

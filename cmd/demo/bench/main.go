@@ -1,0 +1,150 @@
+// Command bench measures the agent beside a bare loop, in one run on one
+// machine: CPU-seconds per million records, wall time, peak memory, and the
+// ratio of the two. Absolute times mean nothing on a shared machine; the ratio
+// of two programs that did the same work one after the other does.
+//
+// It is a module of its own, so that what the bare loop needs stays out of the
+// product's dependencies.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+const usage = `bench measures trailpoll beside a bare loop.
+
+  bench [flags]            measure and print a table
+  bench profile [flags]    run the agent inside a process of this program and write profiles of it
+
+Flags:
+`
+
+// options are the flags.
+type options struct {
+	agent      string
+	runs       int
+	only       *regexp.Regexp // which works; nil = all
+	json       string         // file for the result; "" = none
+	memory     string         // the agent's setting
+	scale      float64        // of the number of objects
+	profileDir string         // with profile
+}
+
+// run is main with its surroundings named: exit code 0 if all was measured, 1
+// if not, 2 for wrong usage.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(args) > 0 {
+		switch args[0] {
+		case bareCommand:
+			return ended(stderr, runBare(ctx, args[1:]))
+		case inProcessCommand:
+			return ended(stderr, runInProcess(ctx, args[1:]))
+		}
+	}
+	profile := len(args) > 0 && args[0] == "profile"
+	if profile {
+		args = args[1:]
+	}
+	o, err := parse(args, profile, stderr)
+	if err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(stderr, "bench:", err)
+		}
+		return 2
+	}
+	if profile {
+		return ended(stderr, profileAll(ctx, o, stdout))
+	}
+	return ended(stderr, measureAll(ctx, o, stdout, stderr))
+}
+
+func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
+	o := &options{}
+	only := ""
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+	}
+	f.StringVar(&only, "only", "", "a regular expression over the names of the works to do; empty = all")
+	f.StringVar(&o.memory, "memory", "64MiB", "the agent's ceiling for records in flight")
+	f.Float64Var(&o.scale, "scale", 1, "times the usual number of objects")
+	if profile {
+		f.StringVar(&o.profileDir, "dir", ".", "where to write the profiles")
+	} else {
+		f.StringVar(&o.agent, "agent", "bin/trailpoll", "the agent's program")
+		f.IntVar(&o.runs, "n", 5, "how often each pair is run")
+		f.StringVar(&o.json, "json", "", "write the result to this `FILE`, too")
+	}
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%q: no arguments but flags", f.Arg(0))
+	}
+	if !profile && o.runs < 1 || o.scale <= 0 {
+		return nil, errors.New("-n and -scale must be above zero")
+	}
+	if only != "" {
+		var err error
+		if o.only, err = regexp.Compile(only); err != nil {
+			return nil, fmt.Errorf("reading -only: %w", err)
+		}
+	}
+	return o, nil
+}
+
+func ended(stderr io.Writer, err error) int {
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// measureAll measures every work asked for, prints the table and writes JSON.
+func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	agent, err := filepath.Abs(o.agent)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(agent); err != nil {
+		return fmt.Errorf("finding the agent: %w; build it with `go build -o bin/trailpoll ./cmd/trailpoll`, or say -agent", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r := &report{Schema: 1, Began: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Pairs: o.runs, Memory: o.memory}
+	e := &environment{self: self, agent: agent, memory: o.memory, stderr: stderr}
+	for _, w := range chosen(o) {
+		m, err := e.measure(ctx, w, o.runs)
+		if err != nil {
+			return fmt.Errorf("measuring %q: %w", w.name, err)
+		}
+		r.Works = append(r.Works, *m)
+	}
+	r.WallSeconds = time.Since(r.Began).Seconds()
+	if err := r.print(stdout); err != nil {
+		return err
+	}
+	if o.json == "" {
+		return nil
+	}
+	return r.write(o.json)
+}
