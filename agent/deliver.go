@@ -121,7 +121,17 @@ func (d *delivery) close() {
 func (d *delivery) accepts() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.held && d.bytes < d.share
+	return !d.held && d.hungry()
+}
+
+// ahead is how many batches for each connection are kept ready. More would make
+// what is new wait behind what is old; fewer would make senders wait.
+const ahead = 4
+
+// hungry reports whether less waits than should; mu is held.
+func (d *delivery) hungry() bool {
+	n := ahead * d.cfg.Connections
+	return d.records < n*d.cfg.BatchRecords && d.bytes < min(d.share, int64(n)*int64(d.cfg.BatchBytes))
 }
 
 func (d *delivery) isHeld() bool {
@@ -194,7 +204,7 @@ func (d *delivery) next(l *load) (ok, room bool) {
 		}
 		break
 	}
-	accepted := d.bytes < d.share
+	accepted := d.hungry()
 	n := 0
 	for len(d.queue) > 0 && len(l.batch.Records) < d.cfg.BatchRecords {
 		p := &d.queue[0]
@@ -227,7 +237,7 @@ func (d *delivery) next(l *load) (ok, room bool) {
 	if len(d.queue) > 0 {
 		d.changed.Signal() // another sender may have the rest
 	}
-	return true, !accepted && d.bytes < d.share
+	return true, !accepted && d.hungry()
 }
 
 // sender takes batches and delivers them.
