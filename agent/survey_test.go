@@ -153,13 +153,13 @@ func TestInvariant9_PlanForeseesTheAgent(t *testing.T) {
 			if random.Float64() < 1.0/40 {
 				e.add(chance, at)
 			}
-			for i := range 10 {
-				e.add(busy, at.Add(time.Duration(i)*4*time.Second))
+			for i := range 4 {
+				e.add(busy, at.Add(time.Duration(i)*10*time.Second))
 			}
 		}
 		e.fill()
 		cfg := e.source()
-		cfg.LookBack = 2 * time.Hour // 1,200 objects of the busy stream
+		cfg.LookBack = 6 * time.Hour // 1,440 objects of the busy stream
 		found, err := agent.Survey(t.Context(), cfg, agent.SurveyOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -202,8 +202,8 @@ func TestSurvey(t *testing.T) {
 		for i := range 48 {
 			e.add(a, now.Add(-time.Duration(i)*time.Hour-30*time.Minute))
 		}
-		for i := range 4 * 1440 * 12 { // 17,280 a day, 5 seconds apart
-			e.add(b, now.Add(-time.Duration(i)*5*time.Second))
+		for i := range 3 * 1440 * 6 { // 8,640 a day, 10 seconds apart
+			e.add(b, now.Add(-time.Duration(i)*10*time.Second))
 		}
 		e.add(c, now.Add(-9*plan.Day))
 		e.fill()
@@ -228,8 +228,8 @@ func TestSurvey(t *testing.T) {
 			!got.Last.Equal(now.Add(-30*time.Minute)) {
 			t.Errorf("%v: %v objects, %v bytes, last %v", got.ID, got.Objects, got.Bytes, got.Last)
 		}
-		if got := found.Streams[1]; got.ID != b || math.Abs(got.Objects-17280) > 0.02*17280 {
-			t.Errorf("%v: %v objects, want about 17,280", got.ID, got.Objects)
+		if got := found.Streams[1]; got.ID != b || math.Abs(got.Objects-8640) > 0.02*8640 {
+			t.Errorf("%v: %v objects, want about 8,640", got.ID, got.Objects)
 		}
 		if got := found.Streams[2]; got.ID != c || got.Objects != 0 || !got.Last.IsZero() {
 			t.Errorf("%v: %v objects, last %v", got.ID, got.Objects, got.Last)

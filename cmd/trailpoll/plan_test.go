@@ -19,8 +19,8 @@ var updatePlan = flag.Bool("update-plan", false, "write the golden files of plan
 var planNow = time.Date(2026, 11, 20, 18, 15, 0, 0, time.UTC)
 
 // planBucket is an S3 with a quiet stream, one of office hours, a busy one and
-// some idle ones, all as of planNow.
-func planBucket(t *testing.T) *s3test.Server {
+// some idle ones, over the days before planNow.
+func planBucket(t *testing.T, days int) *s3test.Server {
 	t.Helper()
 	s, err := s3test.Start(s3test.Config{Now: func() time.Time { return planNow }})
 	if err != nil {
@@ -39,7 +39,7 @@ func planBucket(t *testing.T) *s3test.Server {
 			Make: func(string) []byte { return nil }, Size: size, LastModified: at,
 		})
 	}
-	for m := range 60 * 24 * 2 {
+	for m := range 60 * 24 * days {
 		at := planNow.Add(-time.Duration(m) * time.Minute)
 		if m%5 == 0 {
 			put("111122223333/CloudTrail/eu-central-1", at, 6000)
@@ -94,7 +94,7 @@ func runCommand(t *testing.T, args ...string) (code int, stdout, stderr string) 
 }
 
 func TestPlanGolden(t *testing.T) {
-	s := planBucket(t)
+	s := planBucket(t, 2)
 	conf := planConfig(t, s, "logs")
 	for name, args := range map[string][]string{
 		"table":      nil,
@@ -133,7 +133,7 @@ func TestPlanGolden(t *testing.T) {
 }
 
 func TestPlanWithoutWhatCannotBeListed(t *testing.T) {
-	s := planBucket(t)
+	s := planBucket(t, 1)
 	s.Inject(func(_, _, key string, _ int) s3test.Fault {
 		if strings.HasPrefix(key, "audit/AWSLogs/111122223333/CloudTrail-Insight/") {
 			return s3test.Fault{Kind: s3test.Answer, Status: 403, Code: "AccessDenied", Message: "Access Denied"}
@@ -167,7 +167,7 @@ func TestPlanWithoutWhatCannotBeListed(t *testing.T) {
 }
 
 func TestPlanUsage(t *testing.T) {
-	conf := planConfig(t, planBucket(t), "logs")
+	conf := planConfig(t, planBucket(t, 1), "logs")
 	for _, args := range [][]string{
 		{"--kms=perhaps"}, {"--price", "list"}, {"--budget", "0"}, {"--budget", "NaN"}, {"--days", "0"}, {"--days", "31"}, {"more"},
 	} {
