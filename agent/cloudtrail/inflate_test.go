@@ -224,11 +224,11 @@ func TestInvariant8_Bomb(t *testing.T) {
 		t.Errorf("within 200 times: %d, %v", n, err)
 	}
 	// It is given up at once, not after all of it.
-	packed = zeros(256 << 20)
+	packed = zeros(64 << 20)
 	lim.Stored = int64(len(packed))
 	r := bytes.NewReader(packed)
 	if _, err := f.Verify(r, lim); !isReason(err, record.Bomb) || r.Len() < len(packed)/2 {
-		t.Errorf("256 MiB: %v, %d of %d bytes left", err, r.Len(), len(packed))
+		t.Errorf("64 MiB: %v, %d of %d bytes left", err, r.Len(), len(packed))
 	}
 }
 
@@ -342,6 +342,20 @@ func TestVerifyMindsOnlyTheGzip(t *testing.T) {
 		bad := packed[:len(packed)-3]
 		if got := inflate(t, &f, reading(bad), limits(bad)); !isReason(got.err, record.Truncated) {
 			t.Errorf("%s, cut: %v", c.name, got.err)
+		}
+	}
+}
+
+// What follows broken JSON is still read, and proven or not.
+func TestVerifyReadsToTheEnd(t *testing.T) {
+	packed := deflate(append([]byte("no JSON"), sampleObject(500)...))
+	var f Inflater
+	for want, b := range map[record.Reason][]byte{
+		record.Truncated:    packed[:len(packed)-1],
+		record.TrailingData: append(bytes.Clone(packed), 0),
+	} {
+		if got := inflate(t, &f, reading(b), limits(b)); !isReason(got.err, want) {
+			t.Errorf("%v, want %s", got.err, want)
 		}
 	}
 }

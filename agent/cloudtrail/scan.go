@@ -248,11 +248,13 @@ const (
 func stringEnd(b []byte, i int) (int, flaw) {
 	for {
 		// Eight bytes at a time, to the first that is a quote, a backslash, a
-		// control character or not ASCII. Subtracting borrows only from a byte
-		// that is a hit itself, so the lowest hit is a true one.
+		// control character or not ASCII: subtracting sets the high bit of
+		// those, and of a byte that is not ASCII at least one of the three
+		// leaves it set. It borrows only behind a byte that is a hit itself,
+		// so the lowest hit is a true one.
 		for i+8 <= len(b) {
 			x := binary.LittleEndian.Uint64(b[i:])
-			hit := (x | (x - ' '*eachByte) | ((x ^ '"'*eachByte) - eachByte) | ((x ^ '\\'*eachByte) - eachByte)) & highBits
+			hit := ((x - ' '*eachByte) | ((x ^ '"'*eachByte) - eachByte) | ((x ^ '\\'*eachByte) - eachByte)) & highBits
 			if hit != 0 {
 				i += bits.TrailingZeros64(hit) >> 3
 				break

@@ -75,7 +75,7 @@ func oracleMembers(v jsontext.Value) (id, alt, at string) {
 // grammar are values at the edges of RFC 8259's grammar, both sides of each.
 var grammar = []string{
 	``, ` `, `{}`, `[]`, ` {}`, "\t\r\n[ ]", `{ }`, `{"a":1}`, `{"a" : 1 , "b" : [ 1 , 2 ] }`, "{\n\"a\"\n:\n1\n}",
-	`{`, `}`, `[`, `]`, `{]`, `[}`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`, `{"a":1,,"b":2}`, `{a:1}`, `{a":1}`, `{"a":1,b":2}`, `{"a":1, b":2}`, `{'a':1}`,
+	`{`, `}`, `[`, `]`, `{]`, `[}`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{,"a":1}`, `{"a":1 "b":2}`, `{"a":1,,"b":2}`, `{a:1}`, `{a":1}`, `{"a":1,b":2}`, `{"a":1, b":2}`, `{'a':1}`,
 	`{"a":1}}`, `[1,]`, `[,1]`, `[1 2]`, `[1,,2]`, `[1]]`, `[[]`, `[[1],[2,[3]]]`, `{"a":{"b":{"c":[]}}}`, `{"a":[}`, `{1:2}`, `{"a"::1}`,
 	`0`, `-0`, `0.0`, `1.688560107857E9`, `9.82222E-5`, `9007199254740993`, `1e5`, `1E+5`, `-1.5e-10`, `123456789012345678901234567890`,
 	`-`, `01`, `-01`, `1.`, `.5`, `1.e5`, `1e`, `1e+`, `+1`, `0x10`, `1_000`, `NaN`, `Infinity`, `-Infinity`, `1a`, `00`, `--1`,
@@ -96,6 +96,19 @@ func TestScannerAgreesWithJSONText(t *testing.T) {
 		checkValue(t, []byte(in))
 		checkValue(t, []byte(`{"eventTime":`+in+`,"eventID":"`+"1234567890"+`"}`))
 		checkValue(t, []byte(`[`+in+`]`))
+	}
+}
+
+// Each byte is a hit or not, wherever it stands among eight.
+func TestScannerEveryByte(t *testing.T) {
+	for c := range 256 {
+		for at := range 8 {
+			b := []byte(`"abcdefghijklmnop"`)
+			b[1+at] = byte(c)
+			checkValue(t, b)
+			b[2+at] = byte(c)
+			checkValue(t, b)
+		}
 	}
 }
 

@@ -126,6 +126,7 @@ var splits = []struct {
 	{"missing colon", `{"Records":[{"a"1},{"b":2}]}`, []string{`!!not-json`}},
 	{"stray quote before what looks like a record", `{"Records":[{"a":"x"y","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
 	{"stray quote at a comma", `{"Records":[{"a":"x",y","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
+	{"quote missing before what looks like a record", `{"Records":[{"a":x":",":1},{"},{}":2}]}`, []string{`!!not-json`}},
 	{"quote missing", `{"Records":[{"a":x","b":"},{}"},{"c":1}]}`, []string{`!!not-json`}},
 	{"stray quote before an escaped document", `{"Records":[{"a":"x"y","b":"{\"c\":{}}"},{"c":{}}]}`, []string{`!!not-json`}},
 	{"brackets crossed", `{"Records":[{"a":[1}],{"b":2}]}`, []string{`!!not-json`}},
@@ -304,7 +305,7 @@ func TestEventIDAndTime(t *testing.T) {
 
 func TestInvariant8_RecordOverTheLimitStaysOneRecord(t *testing.T) {
 	const limit = 4096
-	for _, size := range []int{limit - 1, limit, limit + 1, limit + slack, limit + slack + 1, 3 << 20} {
+	for _, size := range []int{limit - 1, limit, limit + 1, limit + slack, limit + slack + 1, 300 << 10} {
 		for name, rec := range map[string]string{
 			"good":             `{"a":"` + strings.Repeat("x", size-8) + `"}`,
 			"brackets":         `{"a":"` + strings.Repeat("}", size-8) + `"}`,
@@ -346,11 +347,22 @@ func TestInvariant8_RecordOverTheLimitStaysOneRecord(t *testing.T) {
 	}
 }
 
+// The window grows for a long record, and no further than it must.
+func TestInvariant8_Window(t *testing.T) {
+	const limit = 100_000
+	rec := func(n int) string { return `{"a":"` + strings.Repeat("x", n-8) + `"}` }
+	doc := []byte("[" + strings.Join([]string{rec(limit / 2), rec(limit), rec(3 * limit), `{"b":2}`}, ",") + "]")
+	if steps := walkBytes(t, doc, limit); len(steps) != 5 || len(steps[1].raw) != limit || steps[2].reason != record.TooLarge {
+		t.Fatalf("%.300s", text(steps))
+	}
+	checkSameHoweverRead(t, doc, limit, 1)
+}
+
 // An endless record is passed over in bounded memory.
 func TestInvariant8_EndlessRecord(t *testing.T) {
 	const limit = 4096
 	var s Splitter
-	src := io.MultiReader(strings.NewReader(`[{"a":"`), io.LimitReader(filler('x'), 64<<20), strings.NewReader(`"},{"b":2}]`))
+	src := io.MultiReader(strings.NewReader(`[{"a":"`), io.LimitReader(filler('x'), 8<<20), strings.NewReader(`"},{"b":2}]`))
 	s.ResetReader(src, limit)
 	steps := walk(t, &s)
 	if got, want := text(steps), "0: too-large only=true\n1: {\"b\":2} id= at=\nend\n"; got != want {
