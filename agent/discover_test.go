@@ -207,6 +207,32 @@ func TestForeignKeysArePassedOver(t *testing.T) {
 	})
 }
 
+// What is no log file may sort behind all that is to come: it must not be taken
+// for where the stream stands.
+func TestForeignKeyBehindTheLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put(stream(1), time.Now(), 2)
+		dir := "AWSLogs/" + stream(1).String() + "/"
+		w.bucket.Put(dir+"9999/marker", nil)
+		for i := range 3000 {
+			w.bucket.Put(fmt.Sprintf("%sold/%04d.json.gz", dir, i), nil)
+		}
+		w.during(func() {
+			time.Sleep(time.Hour)
+			w.put(stream(1), time.Now(), 2)
+			time.Sleep(15 * time.Minute)
+			w.complete("siem", 0)
+			before := w.bucket.Lists(dir)
+			time.Sleep(10 * time.Hour)
+			if n := w.bucket.Lists(dir) - before; n > 75 {
+				t.Errorf("%d LISTs in ten hours of quiet: what is behind the logs is listed, too", n)
+			}
+		})
+		w.complete("siem", 0)
+	})
+}
+
 // A local clock that is hours off is said, and changes nothing.
 func TestInvariant3_WrongClock(t *testing.T) {
 	for _, off := range []time.Duration{-7 * time.Hour, 30 * day, -400 * day} {

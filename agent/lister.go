@@ -139,7 +139,7 @@ func (l *lister) step(ctx context.Context) time.Duration {
 		return -1
 	}
 	switch {
-	case !page.Last():
+	case !page.Last() && p.after < behindAllDays:
 		return 0
 	case p == l.fresh:
 		l.fresh = nil
@@ -147,6 +147,9 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	}
 	return l.end(p)
 }
+
+// behindAllDays sorts behind the folder of every day: no log file is there.
+const behindAllDays = ":" // follows "9"
 
 // choose returns the pass to go on with, or how long to wait if none can. The
 // stream's mutex is held.
@@ -236,7 +239,7 @@ func (l *lister) begin() {
 		l.lastFar = mono
 	}
 	for i, x := range l.lanes {
-		from := x.listed
+		from := min(x.listed, l.stream.floor(now))
 		for kind := tailPass; kind <= p.kind; kind++ {
 			listed, ok := cloudtrail.Instant(x.listed)
 			if ok || kind != tailPass {
@@ -260,7 +263,8 @@ type listed struct {
 }
 
 // read tells the log files of a page from what else there is, and returns the
-// position up to which the page lists.
+// position up to which the page lists. What is no log file says nothing of
+// where the stream stands: a name like "old/…" sorts behind all days to come.
 func (l *lister) read(page listing.Page, after string) (files []listed, end string) {
 	st := l.stream
 	files = make([]listed, 0, len(page.Entries))
@@ -353,11 +357,11 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 			x.add(t, before)
 			sw.wait(t)
 		}
-		// Everything up to the page's end has been listed and is known: from
-		// here on the watermark may pass what is settled of it. A crash right
-		// here loses nothing: the watermark on disk is still the old one.
-		if p.kind != freshPass {
-			x.listed = max(x.listed, end)
+		// Everything up to the page's last log file has been listed and is
+		// known: from here on the watermark may pass what is settled of it. A
+		// crash right here loses nothing: the one on disk is still the old one.
+		if p.kind != freshPass && len(files) > 0 {
+			x.listed = max(x.listed, files[len(files)-1].position)
 		}
 		st.advance(x)
 	}
