@@ -527,3 +527,34 @@ func TestInvariant5_RefusedRecord(t *testing.T) {
 		}
 	})
 }
+
+// An object of very many tiny records, and one of very many that are none:
+// neither takes more memory than it should, and the second is parked as one.
+func TestInvariant8_VeryManyRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.tune = func(c *agent.Config) { c.Memory = 16 << 20 }
+		now := time.Now()
+		key := w.key(stream(1), now)
+		const n = 60_000
+		w.bucket.Put(key, zip(`{"Records":[`+strings.Repeat("{},", n-1)+`{}]}`))
+		for i := range n {
+			w.want[fmt.Sprintf("%s/%s#%d", bucketName, key, i)] = "{}"
+		}
+		w.bucket.Put(w.key(stream(2), now), zip(`{"Records":[`+strings.Repeat("1,", n)+`1]}`))
+		w.put(stream(2), now, 3)
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		w.complete("siem", 0)
+		whole := 0
+		for _, e := range w.parked() {
+			if e.Record == progress.WholeObject {
+				whole++
+			}
+		}
+		if all := len(w.parked()); whole != 1 || all > 101 {
+			t.Errorf("%d entries are parked, %d of them whole objects", all, whole)
+		}
+	})
+}

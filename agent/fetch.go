@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -18,8 +19,15 @@ const (
 	chunkRecords = 512
 	// usualRatio is a guess at what an object inflates to, times its size.
 	usualRatio = 12
-	// parcelOverhead is what a record costs beside its bytes while it waits.
-	parcelOverhead = 160
+	// heldRecords is the same of an object that is held, and chunksOut how
+	// often so many may be out at once.
+	heldRecords = 4096
+	chunksOut   = 4
+	// recordOverhead is what a record costs beside its bytes while it waits.
+	recordOverhead = 160
+	// maxUnfit is how many records of an object are parked one by one. An
+	// object with more of them is no log file.
+	maxUnfit = 100
 )
 
 // chunk is memory that holds records on their way. It goes back when the last
@@ -31,6 +39,10 @@ type chunk struct {
 	reserved int64
 	refs     atomic.Int32
 	home     *memory
+	// data, if not nil, is the chunk whose bytes the records are parts of, and
+	// slot where one goes when this chunk goes back.
+	data *chunk
+	slot chan struct{}
 }
 
 func (c *chunk) hold() { c.refs.Add(1) }
@@ -66,6 +78,11 @@ func (m *memory) get(reserved int64) *chunk {
 }
 
 func (m *memory) put(c *chunk) {
+	if c.data != nil {
+		c.data.release()
+		<-c.slot
+		c.data, c.slot = nil, nil
+	}
 	m.budget.give(c.reserved)
 	c.reserved = 0
 	clear(c.recs)
@@ -179,31 +196,56 @@ func (f *fetcher) fetch(ctx context.Context, j *job) error {
 	f.sizes.learn(stored, len(data))
 	s.count.bytes.Add(stored)
 
-	f.splitter.Reset(data, lim.MaxRecord)
-	var bad []bad
-	var broke error
-	for {
+	return f.split(ctx, j, c, lim.MaxRecord)
+}
+
+// split takes the records out of an object that is held inflated, and hands
+// them on. The bytes are there already; but what is known of each record takes
+// memory, too, so of an object with very many of them only some are out at a
+// time.
+func (f *fetcher) split(ctx context.Context, j *job, data *chunk, maxRecord int) error {
+	m := f.source.agent.memory
+	f.splitter.Reset(data.buf, maxRecord)
+	var bads unfit
+	slots := make(chan struct{}, chunksOut)
+	for c := data; ; {
+		err := f.gather(j, c, &bads)
+		if extra := int64(len(c.recs)) * recordOverhead; m.budget.tryTake(extra) {
+			c.reserved += extra
+		}
+		f.hand(j, c, c.recs)
+		if c != data {
+			c.release()
+		}
+		if err != nil {
+			f.finish(j, f.splitter.Records(), bads.all, brokenBy(err))
+			return nil
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		data.hold()
+		c = m.get(0)
+		c.data, c.slot = data, slots
+	}
+}
+
+// gather takes records into c until it is full (nil) or the object ends
+// (io.EOF) or can't be read any further.
+func (f *fetcher) gather(j *job, c *chunk, bads *unfit) error {
+	for len(c.recs) < heldRecords {
 		r, err := f.splitter.Next()
 		if err == nil {
 			r.Object = j.object
 			c.recs = append(c.recs, r)
 			continue
 		}
-		if errors.Is(err, io.EOF) {
-			break
+		if err = bads.note(err); err != nil {
+			return err
 		}
-		if b, ok := unfit(err); ok {
-			bad = append(bad, b)
-			continue
-		}
-		broke = err
-		break
 	}
-	if extra := int64(len(c.recs)) * parcelOverhead; m.budget.tryTake(extra) {
-		c.reserved += extra
-	}
-	f.hand(j, c, c.recs)
-	f.finish(j, f.splitter.Records(), bad, broke)
 	return nil
 }
 
@@ -218,15 +260,15 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 	defer body.Close()
 	f.inflater.Reset(body, lim)
 	f.splitter.ResetReader(&f.inflater, lim.MaxRecord)
-	var bad []bad
+	var bads unfit
 	for {
 		if !j.live() {
 			return nil
 		}
-		if err := m.budget.take(ctx, chunkSize+chunkRecords*parcelOverhead); err != nil {
+		if err := m.budget.take(ctx, chunkSize+chunkRecords*recordOverhead); err != nil {
 			return err
 		}
-		c := m.get(chunkSize + chunkRecords*parcelOverhead)
+		c := m.get(chunkSize + chunkRecords*recordOverhead)
 		if cap(c.buf) < chunkSize {
 			c.buf = make([]byte, 0, chunkSize)
 		}
@@ -249,40 +291,53 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 		}
 		f.hand(j, c, c.recs)
 		c.release()
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			s.count.bytes.Add(2 * lim.Stored)
-			f.finish(j, f.splitter.Records(), bad, nil)
-			return nil
-		default:
-			if b, ok := unfit(err); ok {
-				bad = append(bad, b)
-				continue
-			}
-			if e, ok := errors.AsType[*cloudtrail.Error](err); ok && e.Reason == record.NotJSON {
-				f.finish(j, f.splitter.Records(), bad, err)
-				return nil
-			}
+		if err == nil {
+			continue
+		}
+		if err = bads.note(err); err == nil {
+			continue
+		}
+		broke := brokenBy(err)
+		if !errors.Is(err, io.EOF) && broke.Reason != record.NotJSON && broke.Reason != record.UnreadableRecord {
 			// It was whole a moment ago: the reading failed, not the object.
 			return errPartly{err, f.splitter.Records()}
 		}
+		s.count.bytes.Add(2 * lim.Stored)
+		f.finish(j, f.splitter.Records(), bads.all, broke)
+		return nil
 	}
 }
 
-// bad is a single record that can't be sent.
-type bad struct {
-	index  int
-	reason record.Reason
-	err    error
-}
+// unfit are the single records of an object that can't be sent.
+type unfit struct{ all []*cloudtrail.Error }
 
-func unfit(err error) (bad, bool) {
+// note takes an error about a single record. Any other it returns, and one
+// about a single record when there have been too many.
+func (u *unfit) note(err error) error {
 	e, ok := errors.AsType[*cloudtrail.Error](err)
 	if !ok || !e.RecordOnly {
-		return bad{}, false
+		return err
 	}
-	return bad{e.Record, e.Reason, e}, true
+	if len(u.all) == maxUnfit {
+		return &cloudtrail.Error{
+			Reason: e.Reason, Record: e.Record, Offset: e.Offset,
+			Err: fmt.Errorf("more than %d of its records can't be read, the last one so: %w", maxUnfit, e.Err),
+		}
+	}
+	u.all = append(u.all, e)
+	return nil
+}
+
+// brokenBy returns why the rest of an object can't be read; a zero Reason at
+// its end, where nothing is left.
+func brokenBy(err error) cloudtrail.Error {
+	if e, ok := errors.AsType[*cloudtrail.Error](err); ok {
+		return *e
+	}
+	if errors.Is(err, io.EOF) {
+		return cloudtrail.Error{}
+	}
+	return cloudtrail.Error{Reason: record.Corrupt, Record: -1, Err: err}
 }
 
 // hand gives records to every lane that wants them.
@@ -335,24 +390,21 @@ func (t *target) runs(recs []record.Record) [][]record.Record {
 }
 
 // finish says that all records of the object have been handed on: there are n
-// of them, some of them bad; with broke, the rest can't be read.
-func (f *fetcher) finish(j *job, n int, bads []bad, broke error) {
+// of them, some of them unfit; if broke has a reason, the rest can't be read.
+func (f *fetcher) finish(j *job, n int, bads []*cloudtrail.Error, broke cloudtrail.Error) {
 	s := f.source
 	var events []event
 	j.stream.mu.Lock()
 	for _, t := range j.targets {
 		for _, b := range bads {
-			if t.wants(b.index) {
+			if t.wants(b.Record) {
 				t.outstanding++
-				events = append(events, event{target: t, kind: refused, from: b.index, to: b.index + 1, reason: b.reason, err: b.err})
+				events = append(events, event{target: t, kind: refused, from: b.Record, to: b.Record + 1, reason: b.Reason, err: b})
 			}
 		}
 		e := event{target: t, kind: produced, to: n}
-		if broke != nil {
-			e.kind, e.reason, e.err, e.at = rest, record.NotJSON, broke, -1
-			if x, ok := errors.AsType[*cloudtrail.Error](broke); ok {
-				e.reason, e.at = x.Reason, x.Record
-			}
+		if broke.Reason != "" {
+			e.kind, e.reason, e.err, e.at = rest, broke.Reason, &broke, broke.Record
 		}
 		events = append(events, e)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trailpoll/trailpoll/agent/cloudtrail"
 	"github.com/trailpoll/trailpoll/agent/listing"
+	"github.com/trailpoll/trailpoll/agent/plan"
 	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
@@ -230,10 +231,10 @@ func (l *lister) begin() {
 			p.kind = max(p.kind, hourlyPass)
 		}
 	}
-	if l.busy && p.kind == tailPass && mono.Sub(l.lastFar) < c.LookBack/4 {
+	if l.busy && p.kind == tailPass && mono.Sub(l.lastFar) < c.LookBack/plan.NearAt {
 		// A look-back of many pages is not paid for at every poll: near every
 		// time, far seldom.
-		c.LookBack /= 6
+		c.LookBack /= plan.NearDepth
 	} else {
 		p.far = true
 		l.lastFar = mono
