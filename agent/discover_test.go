@@ -233,6 +233,24 @@ func TestForeignKeyBehindTheLogs(t *testing.T) {
 	})
 }
 
+// A log file whose name is years ahead of the time does not hide those that
+// come now.
+func TestInvariant3_NameFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put(stream(1), time.Now(), 2)
+		w.put(stream(1), time.Now().Add(3*365*day), 2)
+		w.during(func() {
+			time.Sleep(time.Minute)
+			for range 5 {
+				w.put(stream(1), time.Now().Add(-4*time.Minute), 2)
+				time.Sleep(70 * time.Second)
+				w.complete("siem", 0)
+			}
+		})
+	})
+}
+
 // A local clock that is hours off is said, and changes nothing.
 func TestInvariant3_WrongClock(t *testing.T) {
 	for _, off := range []time.Duration{-7 * time.Hour, 30 * day, -400 * day} {

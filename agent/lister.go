@@ -240,12 +240,15 @@ func (l *lister) begin() {
 		l.lastFar = mono
 	}
 	for i, x := range l.lanes {
-		from := min(x.listed, l.stream.floor(now))
+		// A name may run ahead of the time, by far in a bucket that holds a
+		// stray one: what comes now comes before it.
+		listed, ok := cloudtrail.Instant(x.listed)
+		if !ok || listed.After(now) {
+			listed = now
+		}
+		from := x.listed
 		for kind := tailPass; kind <= p.kind; kind++ {
-			listed, ok := cloudtrail.Instant(x.listed)
-			if ok || kind != tailPass {
-				from = min(from, l.stream.floor(s.agent.cfg.reach(kind, listed, x.head, &c, now)))
-			}
+			from = min(from, l.stream.floor(s.agent.cfg.reach(kind, listed, x.head, &c, now)))
 		}
 		from = max(from, x.head.Pruned)
 		if i == 0 || from < p.from {
