@@ -19,7 +19,7 @@ type Bad struct {
 	// Reason is why the object, or the one record, must be parked.
 	Reason record.Reason
 	// Record is the number of the record at which it happens; -1 if the fault
-	// is the object's and no record can be named.
+	// is the object's, where any number that is named says how far a reader came.
 	Record int
 	// RecordOnly says that just this record is bad and those behind it go on.
 	RecordOnly bool
@@ -87,11 +87,14 @@ func (c *Corpus) Bad(l Layout, at time.Time) []Bad {
 	}
 	broken("JSON ends in record 50", record.NotJSON, false, func(raw []byte, from, to int) []byte { return raw[:(from+to)/2] })
 	broken("no value at record 50", record.NotJSON, false, put(`@@@`))
+	// A quote too many: from here on nobody can tell what is inside a string, so
+	// nothing behind it may pass for a record.
+	broken("stray quote in record 50", record.NotJSON, false, put(`{"eventID":"stray""quote"}`))
 	broken("string without an end at record 50", record.NotJSON, false, func(raw []byte, from, _ int) []byte {
 		return append(raw[:from], `{"eventID":"no end`...)
 	})
 	broken("bad literal in record 50", record.UnreadableRecord, true, put(`{"eventID":"bad-literal","readOnly":tru}`))
-	broken("missing colon in record 50", record.UnreadableRecord, true, put(`{"eventID" "missing-colon"}`))
+	broken("missing value in record 50", record.UnreadableRecord, true, put(`{"eventID":"missing-value","readOnly":}`))
 	broken("leading zero in record 50", record.UnreadableRecord, true, put(`{"eventID":"leading-zero","n":007}`))
 	broken("control character in record 50", record.UnreadableRecord, true, put("{\"eventID\":\"control\x01character\"}"))
 	broken("line break in a string of record 50", record.UnreadableRecord, true, put("{\"eventID\":\"line\nbreak\"}"))
