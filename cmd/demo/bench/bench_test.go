@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -120,16 +119,10 @@ func TestMeasure(t *testing.T) {
 		t.Skip("builds the agent")
 	}
 	dir := t.TempDir()
-	agent := filepath.Join(dir, "trailpoll")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "./cmd/trailpoll")
-	build.Dir = filepath.Join("..", "..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	t.Setenv(asProgram, "1")
 	var table, progress bytes.Buffer
 	file := filepath.Join(dir, "bench.json")
-	if code := run([]string{"-agent", agent, "-n", "2", "-scale", "0.002", "-json", file}, &table, &progress); code != 0 {
+	if code := run([]string{"-n", "2", "-scale", "0.002", "-json", file}, &table, &progress); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, &progress)
 	}
 	b, err := os.ReadFile(file)
@@ -206,7 +199,7 @@ func TestRunChildSaysWhatTheChildSaid(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"-n", "0"}, {"-scale", "0"}, {"-only", "("}, {"extra"}, {"-unknown"}, {"profile", "-n", "1"}} {
+	for _, args := range [][]string{{"-n", "0"}, {"-scale", "0"}, {"-only", "("}, {"-only", "no such work"}, {"extra"}, {"-unknown"}, {"profile", "-n", "1"}} {
 		var out bytes.Buffer
 		if code := run(args, &out, &out); code != 2 || out.Len() == 0 {
 			t.Errorf("%v: exit code %d, %q", args, code, &out)

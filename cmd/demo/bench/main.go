@@ -14,9 +14,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -87,7 +90,7 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 	if profile {
 		f.StringVar(&o.profileDir, "dir", ".", "where to write the profiles")
 	} else {
-		f.StringVar(&o.agent, "agent", "bin/trailpoll", "the agent's program")
+		f.StringVar(&o.agent, "agent", "", "the agent's program; empty = build it, which takes the benchmark to be run in its own folder")
 		f.IntVar(&o.runs, "n", 5, "how often each pair is run")
 		f.StringVar(&o.json, "json", "", "write the result to this `FILE`, too")
 	}
@@ -106,6 +109,9 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 			return nil, fmt.Errorf("reading -only: %w", err)
 		}
 	}
+	if len(chosen(o)) == 0 {
+		return nil, errors.New("no work has a name that -only matches")
+	}
 	return o, nil
 }
 
@@ -118,13 +124,20 @@ func ended(stderr io.Writer, err error) int {
 }
 
 // measureAll measures every work asked for, prints the table and writes JSON.
-func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
 	agent, err := filepath.Abs(o.agent)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(agent); err != nil {
-		return fmt.Errorf("finding the agent: %w; build it with `go build -o bin/trailpoll ./cmd/trailpoll`, or say -agent", err)
+	if o.agent == "" {
+		dir, mkErr := os.MkdirTemp("", "trailpoll-bench-")
+		if mkErr != nil {
+			return mkErr
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		if agent, err = buildAgent(ctx, dir); err != nil {
+			return err
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -147,4 +160,25 @@ func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) error
 		return nil
 	}
 	return r.write(o.json)
+}
+
+// product is the module that the agent is built from.
+const product = "github.com/trailpoll/trailpoll"
+
+// buildAgent builds the agent's program into dir and returns its path.
+func buildAgent(ctx context.Context, dir string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", product).Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the agent's source: %w; run this in cmd/demo/bench, or say -agent", err)
+	}
+	agent := filepath.Join(dir, "trailpoll")
+	if runtime.GOOS == "windows" {
+		agent += ".exe"
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", agent, "./cmd/trailpoll")
+	build.Dir = strings.TrimSpace(string(root))
+	if said, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the agent: %w\n%s", err, said)
+	}
+	return agent, nil
 }

@@ -161,9 +161,9 @@ func runHere(ctx context.Context, conf *config.Config) (err error) {
 		}},
 	}
 	for i := range conf.Outputs {
-		out, err := outputHere(&conf.Outputs[i])
-		if err != nil {
-			return err
+		out, outErr := outputHere(&conf.Outputs[i])
+		if outErr != nil {
+			return outErr
 		}
 		defer func() { err = errors.Join(err, out.Output.Close()) }()
 		cfg.Outputs = append(cfg.Outputs, out)
