@@ -62,6 +62,10 @@ type delivery struct {
 	records int
 	bytes   int64
 	closed  bool
+	// fullSince is when it was last not hungry any more, and lag wakes whoever
+	// waits for it if it stays so.
+	fullSince time.Time
+	lag       *time.Timer
 	// held: nothing is sent but a probe. failing is since when attempts have
 	// failed, zero if the last one did not.
 	held    bool
@@ -106,8 +110,11 @@ func (d *delivery) run(ctx, abort context.Context) {
 	senders.Wait()
 	waiters.Wait()
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.drop()
-	d.mu.Unlock()
+	if d.lag != nil {
+		d.lag.Stop()
+	}
 }
 
 func (d *delivery) close() {
@@ -117,11 +124,32 @@ func (d *delivery) close() {
 	d.changed.Broadcast()
 }
 
-// accepts reports whether more records may be fetched for the output.
-func (d *delivery) accepts() bool {
+// appetite is whether an output takes more records.
+type appetite int
+
+const (
+	hungry  appetite = iota
+	full             // soon again: whoever is in step with it waits
+	lagging          // it has been full for too long, or is held: nobody waits
+)
+
+// outOfStep is how long an output may be full before others, that take the same
+// objects, go on without it: what it missed is fetched for it alone.
+const outOfStep = 2 * time.Second
+
+// accepts tells whether more records may be fetched for the output.
+func (d *delivery) accepts() appetite {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.held && d.hungry()
+	switch {
+	case d.held:
+		return lagging
+	case d.hungry():
+		return hungry
+	case time.Since(d.fullSince) > outOfStep:
+		return lagging
+	}
+	return full
 }
 
 // ahead is how many batches for each connection are kept ready. More would make
@@ -149,10 +177,19 @@ func (d *delivery) put(p parcel) bool {
 		return false
 	}
 	p.at = time.Now()
+	wasHungry := d.hungry()
 	d.queue = append(d.queue, p)
 	d.records += len(p.records)
 	for i := range p.records {
 		d.bytes += int64(len(p.records[i].Raw))
+	}
+	if wasHungry && !d.hungry() {
+		d.fullSince = p.at
+		if d.lag == nil {
+			d.lag = time.AfterFunc(outOfStep+time.Millisecond, func() { d.agent.room(d) })
+		} else {
+			d.lag.Reset(outOfStep + time.Millisecond)
+		}
 	}
 	if len(d.queue) == 1 || d.full() {
 		d.changed.Signal()
@@ -280,7 +317,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 	a.send(ctx, abort, 0, len(l.batch.Records))
 	l.free()
 	if a.probe {
-		a.confirm(abort)
+		_ = a.confirm(abort) // what it says is in the verdicts, too
 		// The lanes come back when what the probe settled is durable: else
 		// they would find it open, and it would be sent again.
 		committed := make(chan struct{})

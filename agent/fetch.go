@@ -58,12 +58,14 @@ type memory struct {
 	budget *budget
 	hold   int // bytes of an object that is held inflated, at most
 	pool   sync.Pool
+	large  chan []byte // idle buffers too large for the pool; few, since the budget does not know of them
 }
 
 func newMemory(size int64, maxRecord int) *memory {
 	// An object held inflated takes up to an eighth of the memory, and at
 	// least as much as one record may have.
-	return &memory{budget: newBudget(size), hold: int(max(min(size/8, 16<<20), int64(maxRecord)+64<<10))}
+	hold := max(min(size/8, 16<<20), int64(maxRecord)+64<<10)
+	return &memory{budget: newBudget(size), hold: int(hold), large: make(chan []byte, max(1, size/8/hold))}
 }
 
 // get returns an empty chunk whose share of the budget, reserved, is taken.
@@ -71,6 +73,12 @@ func (m *memory) get(reserved int64) *chunk {
 	c, _ := m.pool.Get().(*chunk)
 	if c == nil {
 		c = &chunk{home: m}
+	}
+	if reserved > 4*chunkSize && cap(c.buf) < int(reserved) {
+		select {
+		case c.buf = <-m.large:
+		default:
+		}
 	}
 	c.reserved = reserved
 	c.refs.Store(1)
@@ -88,7 +96,11 @@ func (m *memory) put(c *chunk) {
 	clear(c.recs)
 	c.recs = c.recs[:0]
 	if cap(c.buf) > 4*chunkSize {
-		c.buf = nil // too large to keep: the pool would hold memory that the budget thinks free
+		select {
+		case m.large <- c.buf[:0]:
+		default:
+		}
+		c.buf = nil
 	}
 	c.buf = c.buf[:0]
 	m.pool.Put(c)

@@ -80,10 +80,10 @@ func (q *queue) len() int {
 	return q.size
 }
 
-// take waits for a job whose output can take records now; nil when the queue
-// is closed. Of a job with several lanes it takes those that can, and leaves
-// the others in the queue as a job of their own: a slow output does not hold
-// the others up.
+// take waits for a job whose outputs can take records now; nil when the queue
+// is closed. Of a job with several lanes it leaves those behind whose output
+// lags, in the queue as a job of their own: a slow output does not hold the
+// others up.
 func (q *queue) take() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,20 +165,22 @@ func (q *queue) drop(s *stream, c class) {
 }
 
 // split tells the targets whose output can take records now from the rest.
+// None can while one of them is full that will soon have room: one download is
+// to serve all that are in step.
 func (j *job) split() (ready, rest []*target) {
-	for i, t := range j.targets {
-		switch {
-		case !t.lane.out.accepts():
-			if ready == nil && rest == nil {
-				ready = slices.Clone(j.targets[:i])
-			}
-			rest = append(rest, t)
-		case rest != nil:
+	waits := false
+	for _, t := range j.targets {
+		switch t.lane.out.accepts() {
+		case hungry:
 			ready = append(ready, t)
+		case full:
+			waits = true
+		case lagging:
+			rest = append(rest, t)
 		}
 	}
-	if rest == nil {
-		return j.targets, nil
+	if waits {
+		return nil, j.targets
 	}
 	return ready, rest
 }

@@ -50,7 +50,7 @@ func (a *Agent) summarize(ctx context.Context) {
 				state = "retrying"
 			}
 			d.mu.Unlock()
-			d.log.Info().Str("state", state).Int64("records", n).Float64("records_per_second", float64(n)/max(took, 0.001)).
+			d.log.Info().Str("state", state).Int64("records", n).Int64("records_per_second", int64(float64(n)/max(took, 0.001)+0.5)).
 				Int64("memory_used_bytes", a.memory.budget.used()).Msg("summary")
 		}
 	}

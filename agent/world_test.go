@@ -259,18 +259,6 @@ func (w *world) parked() (all []progress.Entry) {
 	return all
 }
 
-// heads returns the heads of an output's lanes.
-func (w *world) heads(output string) map[progress.Stream]progress.Head {
-	w.t.Helper()
-	store := w.open()
-	defer store.Close()
-	h, err := store.Heads(agent.SourceID(bucketName, ""), output)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return h
-}
-
 // parkReasons returns how many entries there are of each reason.
 func parkReasons(all []progress.Entry) map[record.Reason]int {
 	n := make(map[record.Reason]int)

@@ -86,7 +86,7 @@ func (s *Stream) arrive(b *record.Batch) error {
 		}
 		small.Add(r)
 	}
-	s.Output.take(&small)
+	s.take(&small)
 	if large != nil {
 		return &fault.Error{Kind: fault.TooLarge, Err: errors.New("too large"), Records: large}
 	}

@@ -38,13 +38,17 @@ const (
 
 // call is one call, as its errors name it.
 type call struct {
-	op   operation
-	name string // s3://…
+	op           operation
+	bucket, rest string // rest: the prefix or key, of which opHead has none
 }
 
 // String returns the call as a gerund.
 func (c call) String() string {
-	return [...]string{"listing ", "getting ", "asking for "}[c.op] + c.name
+	name := bucketName(c.bucket)
+	if c.op != opHead {
+		name = bucketName(c.bucket, c.rest)
+	}
+	return [...]string{"listing ", "getting ", "asking for "}[c.op] + name
 }
 
 // ended is the error of a call whose context has ended.

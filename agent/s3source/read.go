@@ -25,7 +25,7 @@ import (
 // List returns one page of a listing (ListObjectsV2; needs s3:ListBucket).
 // Its error is a fault.Error, or wraps ctx's.
 func (s *Source) List(ctx context.Context, r listing.Request) (listing.Page, error) {
-	what := call{op: opList, name: bucketName(s.cfg.Bucket, r.Prefix)}
+	what := call{op: opList, bucket: s.cfg.Bucket, rest: r.Prefix}
 	in := &s3.ListObjectsV2Input{
 		Bucket:              &s.cfg.Bucket,
 		Prefix:              &r.Prefix,
@@ -170,7 +170,7 @@ func dateOf(m middleware.Metadata) time.Time {
 // stored: gzip stays gzip. It is read under ctx, and closed by the caller.
 // Errors of Get and of the body are fault.Errors, or wrap ctx's.
 func (s *Source) Get(ctx context.Context, key, ifMatch string) (listing.Body, error) {
-	what := call{op: opGet, name: bucketName(s.cfg.Bucket, key)}
+	what := call{op: opGet, bucket: s.cfg.Bucket, rest: key}
 	in := &s3.GetObjectInput{
 		Bucket:              &s.cfg.Bucket,
 		Key:                 &key,

@@ -259,7 +259,7 @@ func TestRegionWithoutFIPS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.move(call{op: opList, name: "s3://b/"}, "cn-north-1")
+	_, err = s.move(call{op: opList, bucket: "b"}, "cn-north-1")
 	if fault.KindOf(err) != fault.Misconfigured || !strings.Contains(err.Error(), "no FIPS endpoints") {
 		t.Error(err)
 	}

@@ -91,7 +91,7 @@ type BucketInfo struct {
 // gives HEAD no reason: where it refuses, List says more.
 func (s *Source) Head(ctx context.Context) (BucketInfo, error) {
 	var info BucketInfo
-	err := s.do(ctx, call{op: opHead, name: bucketName(s.cfg.Bucket)}, func(c *connection) error {
+	err := s.do(ctx, call{op: opHead, bucket: s.cfg.Bucket}, func(c *connection) error {
 		region, err := s.head(ctx, c)
 		info.Region = region
 		return err

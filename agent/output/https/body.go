@@ -22,30 +22,51 @@ var errLineBreak = errors.New("a record holds a line break")
 type bodies struct {
 	compress bool
 	encoders chan *gzip.Writer // idle ones, at most one a connection: they are large
-	buffers  *sync.Pool        // of *bytes.Buffer
+	buffers  spares
 }
 
 func newBodies(conns int, compress bool) bodies {
 	return bodies{
 		compress: compress,
 		encoders: make(chan *gzip.Writer, conns),
-		buffers:  &sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		buffers:  make(spares, conns+1),
 	}
 }
 
-// body is one request's body. Its buffer goes back to the pool when nobody
+// spares are idle buffers, one a connection and one to be filled meanwhile. They
+// are not in a sync.Pool, which every garbage collection would empty: the
+// buffers are as large as batches.
+type spares chan *bytes.Buffer
+
+func (s spares) get() *bytes.Buffer {
+	select {
+	case b := <-s:
+		return b
+	default:
+		return new(bytes.Buffer)
+	}
+}
+
+func (s spares) put(b *bytes.Buffer) {
+	b.Reset()
+	select {
+	case s <- b:
+	default:
+	}
+}
+
+// body is one request's body. Its buffer goes back to the spares when nobody
 // holds it any more: http.RoundTripper may go on to read a body after RoundTrip
 // returned, until it closes it.
 type body struct {
-	buf  *bytes.Buffer
-	pool *sync.Pool
-	refs atomic.Int32
+	buf    *bytes.Buffer
+	spares spares
+	refs   atomic.Int32
 }
 
 func (b *body) release() {
 	if b.refs.Add(-1) == 0 {
-		b.buf.Reset()
-		b.pool.Put(b.buf)
+		b.spares.put(b.buf)
 	}
 }
 
@@ -89,9 +110,8 @@ func (r *bodyReader) Close() error {
 // records that it left out since they hold a line break: in NDJSON each would
 // become two, and the contract of record.Record rules them out anyway.
 func (bs *bodies) encode(f Format, b *record.Batch) (*body, []fault.RecordRefusal, error) {
-	out := &body{buf: bs.buffers.Get().(*bytes.Buffer), pool: bs.buffers}
+	out := &body{buf: bs.buffers.get(), spares: bs.buffers}
 	out.refs.Store(1)
-	out.buf.Reset()
 	if !bs.compress {
 		out.buf.Grow(b.Bytes + len(b.Records) + 2)
 		refused, err := write(out.buf, f, b)
