@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ memory    = "{{.Memory}}"
 name       = "bench"
 bucket     = "{{.Bucket}}"
 region     = "{{.Region}}"
-start      = "-30d"
+start      = "{{.Start}}"
 endpoint   = "{{.Endpoint}}"
 path_style = true
 
@@ -45,7 +46,7 @@ connections   = {{$.Connections}}
 
 // settings is what a configuration of the agent depends on.
 type settings struct {
-	Dir, Memory              string
+	Dir, Memory, Start       string
 	Bucket, Region, Endpoint string
 	AccessKey, SecretKey     string
 	URL, Syslog              string
@@ -63,7 +64,7 @@ type outputSettings struct {
 // that is empty, and returns its path.
 func configure(dir, memory, endpoint string, to *receiver, w *work) (path string, err error) {
 	s := settings{
-		Dir: filepath.ToSlash(dir), Memory: memory, Bucket: bucketName, Region: region, Endpoint: endpoint,
+		Dir: filepath.ToSlash(dir), Memory: memory, Start: cmp.Or(w.start, "-30d"), Bucket: bucketName, Region: region, Endpoint: endpoint,
 		AccessKey: accessKey, SecretKey: secretKey, URL: to.url, Syslog: to.syslog.Addr().String(),
 		Downloads: downloads, Connections: connections, BatchRecords: batchRecords, BatchBytes: batchBytes,
 	}

@@ -109,7 +109,7 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 			return nil, fmt.Errorf("reading -only: %w", err)
 		}
 	}
-	if len(chosen(o)) == 0 {
+	if len(chosen(o)) == 0 && (profile || !o.only.MatchString(idleName)) {
 		return nil, errors.New("no work has a name that -only matches")
 	}
 	return o, nil
@@ -151,6 +151,11 @@ func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) (err 
 			return fmt.Errorf("measuring %q: %w", w.name, err)
 		}
 		r.Works = append(r.Works, *m)
+	}
+	if o.only == nil || o.only.MatchString(idleName) {
+		if r.Idle, err = e.measureIdle(ctx, o.runs); err != nil {
+			return fmt.Errorf("measuring %q: %w", idleName, err)
+		}
 	}
 	r.WallSeconds = time.Since(r.Began).Seconds()
 	if err := r.print(stdout); err != nil {

@@ -19,6 +19,7 @@ type report struct {
 	Pairs       int        `json:"pairs"`
 	Memory      string     `json:"memory"` // the agent's setting
 	Works       []measured `json:"works"`
+	Idle        *idleCost  `json:"idle,omitempty"`
 }
 
 const explanation = `Agent:     trailpoll run --once from an empty state, %d downloads at once, memory %q,
@@ -50,6 +51,9 @@ func (r *report) print(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if r.Idle != nil {
+		fmt.Fprintf(&b, "\n%v", r.Idle)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

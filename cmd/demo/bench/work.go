@@ -27,6 +27,7 @@ type work struct {
 	set     set
 	outputs []output
 	reach   float64 // the ratio to stay under; 0 = none was set
+	start   string  // of the source; "" = 30 days back
 }
 
 // output is one output of the agent.
