@@ -11,7 +11,7 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-real lint vuln fuzz bench cover clean FORCE
+.PHONY: help build demo test test-race test-real simulate scale lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
@@ -36,6 +36,7 @@ demo: build bin/demo$(EXE) ## show the agent at work: a real S3, sample logs, tw
 test: ## every test that needs nothing but Go
 	$(GO) test -short $(PKG)
 	$(GO) -C cmd/demo test ./...
+	$(GO) -C cmd/demo/bench test -short ./...
 
 test-race: ## the same under the race detector (but the corpus, which has no goroutine)
 	$(GO) test -race -short ./...
@@ -44,9 +45,16 @@ test-race: ## the same under the race detector (but the corpus, which has no gor
 test-real: build bin/demo$(EXE) bin/versitygw$(EXE) ## tests against a real S3 server and a real rsyslog (Linux; rsyslogd must be installed)
 	.ci/test-real
 
+simulate: ## a month of a bucket's life, with late objects, crashes and downtime, for SEEDS (1000) seeds
+	TRAILPOLL_SEEDS=$(or $(SEEDS),1000) $(GO) test ./agent -run TestInvariant3_Simulation$$ -v -timeout 0
+
+scale: ## the checkpoint with 30 days of a million objects a day
+	TRAILPOLL_SCALE=1 $(GO) test ./checkpoint -run TestScale -v -timeout 30m
+
 lint: ## golangci-lint, with the rules of who may import whom
 	golangci-lint run --allow-parallel-runners $(PKG)
 	cd cmd/demo && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./...
+	cd cmd/demo/bench && golangci-lint run --allow-parallel-runners --config ../../../.golangci.yml ./...
 
 vuln: ## known vulnerabilities that the program can reach
 	.ci/vuln
