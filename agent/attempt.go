@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// attempt is the delivery of one batch.
+type attempt struct {
+	delivery *delivery
+	load     *load
+	sub      record.Batch // reused for parts of the batch
+
+	verdicts []verdict
+	written  record.Confirmation // of the last attempt, if it is to come
+	probe    bool                // the output is held, and this attempt goes on trying
+	answered bool                // the output took or refused something
+	taken    int                 // records taken
+	refused  int                 // records refused one by one
+}
+
+// verdict is what became of the records [from, to) of the batch.
+type verdict struct {
+	from, to int
+	kind     eventKind
+	reason   record.Reason
+	err      error
+	confirm  record.Confirmation // with acked: it is only once this says so
+}
+
+func (a *attempt) say(from, to int, k eventKind, r record.Reason, err error) {
+	if from < to {
+		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: k, reason: r, err: err})
+	}
+}
+
+// unsay takes back all verdicts: nothing is known to have been taken.
+func (a *attempt) unsay() {
+	for i := range a.verdicts {
+		a.verdicts[i].kind, a.verdicts[i].confirm = lost, nil
+	}
+}
+
+// send delivers the records [from, to) of the batch, in halves where they
+// can't be taken together.
+func (a *attempt) send(ctx, abort context.Context, from, to int) {
+	b := &a.load.batch
+	if to-from < len(b.Records) {
+		b = &a.sub
+		b.Records, b.Bytes = b.Records[:0], 0
+		for _, r := range a.load.batch.Records[from:to] {
+			b.Add(r)
+		}
+	}
+	err := a.until(ctx, abort, b)
+	if err == nil {
+		a.taken += to - from
+		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: acked, confirm: a.written})
+		return
+	}
+	kind := fault.KindOf(err)
+	if kind != fault.TooLarge && kind != fault.Refused {
+		a.say(from, to, lost, "", err)
+		return
+	}
+	if len(fault.RefusalsOf(err)) > 0 {
+		a.refuse(from, to, err)
+		return
+	}
+	if to-from == 1 {
+		a.refused++
+		a.say(from, to, refused, reasonOf(kind), err)
+		return
+	}
+	half := from + (to-from)/2
+	a.send(ctx, abort, from, half)
+	a.send(ctx, abort, half, to)
+}
+
+// refuse notes that records of [from, to) were refused one by one, as err says,
+// and all others taken.
+func (a *attempt) refuse(from, to int, err error) {
+	reason := reasonOf(fault.KindOf(err))
+	single := slices.SortedFunc(slices.Values(fault.RefusalsOf(err)), func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
+	next := from
+	for _, r := range single {
+		i := from + r.Index
+		if i < next || i >= to {
+			continue
+		}
+		a.say(next, i, acked, "", nil)
+		a.say(i, i+1, refused, reason, errors.New(r.Answer))
+		a.taken += i - next
+		next = i + 1
+	}
+	a.say(next, to, acked, "", nil)
+	a.taken += to - next
+}
+
+func reasonOf(k fault.Kind) record.Reason {
+	if k == fault.TooLarge {
+		return record.Oversize
+	}
+	return record.Refused
+}
+
+// errRefusesAll: one record after the other is refused and none taken.
+var errRefusesAll = errors.New("the receiver refuses every record")
+
+// until is the loop that retries, the only one. It returns nil when the batch
+// was taken, TooLarge or Refused for what the batch is, or another error when
+// it was given up.
+func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
+	d := a.delivery
+	for n := 1; ; n++ {
+		err := a.once(abort, b)
+		kind := fault.KindOf(err)
+		switch {
+		case err == nil:
+			a.answered = true
+			return nil
+		case kind == fault.Refused && a.taken == 0 && a.refused >= refusedAll:
+			err = &fault.Error{
+				Kind: fault.Held, Err: fmt.Errorf("%w: %w", errRefusesAll, err),
+				Hint: "compare the output's format and url with what the receiver expects",
+			}
+			// None of them is parked for what is the output's fault.
+			a.unsay()
+		case kind == fault.TooLarge || kind == fault.Refused:
+			a.answered = true
+			d.works()
+			return err
+		}
+		if abort.Err() != nil {
+			return err
+		}
+		d.retries.Add(1)
+		first, held := d.failed(err, fault.KindOf(err) == fault.Held)
+		if first {
+			a.probe = true
+			n = 1
+		}
+		if held && !a.probe || ctx.Err() != nil {
+			return err
+		}
+		wait := expBackoff(n, firstRetry, maxRetry)
+		if held {
+			wait = expBackoff(n, firstProbe, maxProbe)
+		}
+		wait = max(wait, min(fault.RetryAfterOf(err), maxRetryAfter))
+		if !d.pause(ctx, wait, a.probe) {
+			return err
+		}
+	}
+}
+
+// once makes one attempt.
+func (a *attempt) once(ctx context.Context, b *record.Batch) error {
+	d := a.delivery
+	a.written = nil
+	d.batches.Add(1)
+	w, ok := d.cfg.Output.(Confirmer)
+	if !ok || a.probe { // a probe has to know whether its records arrive
+		err := d.cfg.Output.Send(ctx, b)
+		if err == nil {
+			d.works()
+		}
+		return err
+	}
+	var err error
+	if a.written, err = w.Write(ctx, b); err == nil && a.written == nil {
+		d.works()
+	}
+	return err
+}
+
+// events says of every target what became of its records.
+func (a *attempt) events(pieces []piece) []event {
+	slices.SortFunc(a.verdicts, func(x, y verdict) int { return x.from - y.from })
+	var all []event
+	at, v := 0, 0 // at: the piece's first record in the batch
+	for _, p := range pieces {
+		end := at + p.to - p.from
+		for i := at; i < end; {
+			for a.verdicts[v].to <= i {
+				v++
+			}
+			x := a.verdicts[v]
+			to := min(x.to, end)
+			all = append(all, event{
+				target: p.target, kind: x.kind, from: p.from + i - at, to: p.from + to - at,
+				reason: x.reason, err: x.err,
+			})
+			if x.kind == acked {
+				a.delivery.sent.Add(int64(to - i))
+			}
+			i = to
+		}
+		at = end
+	}
+	return all
+}
+
+// confirm waits until what was written is acknowledged. What is not confirmed
+// has to be read and sent again; the error is why.
+func (a *attempt) confirm(ctx context.Context) (failure error) {
+	written := a.verdicts
+	a.verdicts = nil
+	for _, v := range written {
+		if v.confirm == nil {
+			a.verdicts = append(a.verdicts, v)
+			continue
+		}
+		switch err := v.confirm.Wait(ctx); {
+		case err == nil:
+			a.say(v.from, v.to, acked, "", nil)
+		case len(fault.RefusalsOf(err)) > 0:
+			a.refuse(v.from, v.to, err)
+		default:
+			failure = err
+			a.say(v.from, v.to, lost, "", err)
+		}
+	}
+	return failure
+}
