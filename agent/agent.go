@@ -189,16 +189,6 @@ func (a *Agent) room(d *delivery) {
 	}
 }
 
-// configured reports whether an output is configured for a source.
-func (a *Agent) configured(output, source string) bool {
-	for _, d := range a.outputs {
-		if d.cfg.Name == output && d.cfg.takes(source) {
-			return true
-		}
-	}
-	return false
-}
-
 // maintain has the checkpoint look after itself every hour.
 func (a *Agent) maintain(ctx context.Context) {
 	k, ok := a.cfg.Checkpoint.(Keeper)

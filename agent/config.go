@@ -12,6 +12,9 @@ import (
 type Config struct {
 	Sources    []SourceConfig
 	Outputs    []OutputConfig
+	// Dormant are outputs, by name, that are configured and switched off. What
+	// they still owe is kept; that of an output no longer configured is dropped.
+	Dormant    []string
 	Checkpoint Checkpoint
 	Log        zerolog.Logger
 

@@ -183,7 +183,8 @@ func (s *source) dropOutputs(known progress.Source) error {
 		return nil
 	}
 	for name := range known.Outputs {
-		if slices.ContainsFunc(s.outputs, func(d *delivery) bool { return d.cfg.Name == name }) || s.agent.configured(name, s.cfg.Name) {
+		taken := slices.ContainsFunc(s.outputs, func(d *delivery) bool { return d.cfg.Name == name })
+		if taken || slices.Contains(s.agent.cfg.Dormant, name) {
 			continue
 		}
 		owed, err := k.Forget(s.id, name)

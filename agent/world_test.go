@@ -62,6 +62,8 @@ func newWorld(t *testing.T, outputs ...string) *world {
 	for _, o := range outputs {
 		w.outputs[o] = new(agenttest.Output)
 	}
+	// Whatever a test is about: no watermark may have a hole in the end.
+	t.Cleanup(w.checkWatermarks)
 	return w
 }
 

@@ -38,6 +38,8 @@ type Bucket struct {
 	Latency time.Duration
 	// Skew is how far S3's clock is ahead of the local one.
 	Skew time.Duration
+	// NoTime: pages do not say when they were made.
+	NoTime bool
 
 	mu       sync.Mutex
 	keys     []string // sorted, unless unsorted says otherwise
@@ -172,7 +174,10 @@ func (b *Bucket) List(ctx context.Context, r listing.Request) (listing.Page, err
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sort()
-	page := listing.Page{At: b.Now().Truncate(time.Second)}
+	page := listing.Page{}
+	if !b.NoTime {
+		page.At = b.Now().Truncate(time.Second)
+	}
 	after := max(r.StartAfter, r.Token)
 	i, _ := slices.BinarySearch(b.keys, max(after, r.Prefix))
 	for n := 0; i < len(b.keys); {

@@ -49,6 +49,7 @@ func wire(c *config.Config, stdout io.Writer) (*wiring, error) {
 	for i := range c.Outputs {
 		o := &c.Outputs[i]
 		if !o.Enabled {
+			w.agent.Dormant = append(w.agent.Dormant, o.Name)
 			continue
 		}
 		out, err := wireOutput(&c.Agent, o, stdout)
