@@ -10,8 +10,8 @@ import (
 
 // Config is all that an Agent is made of.
 type Config struct {
-	Sources    []SourceConfig
-	Outputs    []OutputConfig
+	Sources []SourceConfig
+	Outputs []OutputConfig
 	// Dormant are outputs, by name, that are configured and switched off. What
 	// they still owe is kept; that of an output no longer configured is dropped.
 	Dormant    []string

@@ -422,6 +422,6 @@ func (f *fetcher) finish(j *job, n int, bads []*cloudtrail.Error, broke cloudtra
 	}
 	j.stream.mu.Unlock()
 	s.moved()
-	s.trouble.over(whatFetching)
+	s.trouble.overAfter(whatFetching, fetchingQuiet)
 	s.agent.settler.submit(group{events, func() {}})
 }

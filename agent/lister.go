@@ -40,6 +40,7 @@ type lister struct {
 	lastNew   time.Time // when objects last came, monotonic
 	lastFresh time.Time // when a pass over the last hour last began, monotonic
 	failures  int       // LISTs that failed in a row
+	troubled  bool      // ... and that was said
 	lastFar   time.Time // when a tail last went over the whole look-back
 	busy      bool      // ... which took more than one page
 }

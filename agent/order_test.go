@@ -1,6 +1,8 @@
 package agent_test
 
 import (
+	"bytes"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,6 +90,8 @@ func TestLastHourComesFirst(t *testing.T) {
 func TestInvariant4_Holes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		var log bytes.Buffer
+		w.log = &log
 		var mu sync.Mutex
 		failing := make(map[string]bool)
 		healed := false
@@ -128,8 +132,13 @@ func TestInvariant4_Holes(t *testing.T) {
 			healed = true
 			mu.Unlock()
 			time.Sleep(10 * time.Minute)
+			w.put(stream(1), time.Now(), 1)
+			time.Sleep(15 * time.Minute)
 		})
 		w.complete("siem", 0)
-		w.checkWatermarks()
+		// Trouble is said when it begins and when it ends, not in between.
+		if begins, ends := strings.Count(log.String(), "trouble begins"), strings.Count(log.String(), "trouble is over"); begins != 1 || ends != 1 {
+			t.Errorf("trouble began %d times and ended %d times, want once", begins, ends)
+		}
 	})
 }

@@ -20,6 +20,10 @@ func (s *source) get(ctx context.Context, key, etag string) (listing.Body, error
 
 const whatFetching = "fetching objects"
 
+// fetchingQuiet is for how long no GET of a source must have failed before that
+// trouble is over: longer than an object that fails waits to be tried again.
+const fetchingQuiet = 6 * time.Minute
+
 // fetchFailed decides what becomes of an object that could not be read.
 func (s *source) fetchFailed(ctx context.Context, j *job, err error) {
 	j.tries++

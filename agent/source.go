@@ -267,7 +267,8 @@ func (s *source) checkClock(ahead time.Duration) {
 func (s *source) listFailed(l *lister, err error) {
 	what := whatListing
 	if k := fault.KindOf(err); k == fault.Denied || k == fault.Temporary {
-		what += " at " + l.stream.id.String()
+		what = l.what()
+		l.troubled = true
 	}
 	s.trouble.met(what, err, "")
 	if s.hopeless(l.failures, err) {
@@ -276,9 +277,19 @@ func (s *source) listFailed(l *lister, err error) {
 }
 
 func (s *source) listWorks(l *lister) {
-	s.trouble.over(whatListing)
-	s.trouble.over(whatListing + " at " + l.stream.id.String())
+	s.trouble.overAfter(whatListing, listingQuiet)
+	if l.troubled {
+		l.troubled = false
+		s.trouble.over(l.what())
+	}
 }
+
+// what names the listing of one stream, as trouble.
+func (l *lister) what() string { return whatListing + " at " + l.stream.id.String() }
+
+// listingQuiet is for how long no LIST of a source must have failed before that
+// trouble is over: others may go well meanwhile.
+const listingQuiet = 15 * time.Second
 
 // backoff is how long to wait after the n-th failure in a row.
 func (s *source) backoff(n int, err error) time.Duration {

@@ -20,6 +20,7 @@ type troubles struct {
 
 type trouble struct {
 	since time.Time
+	last  time.Time
 	times int
 	err   string
 }
@@ -34,10 +35,12 @@ func (t *troubles) met(what string, err error, hint string) {
 	defer t.mu.Unlock()
 	if o := t.open[what]; o != nil {
 		o.times++
+		o.last = time.Now()
 		o.err = err.Error()
 		return
 	}
-	t.open[what] = &trouble{since: time.Now(), times: 1, err: err.Error()}
+	now := time.Now()
+	t.open[what] = &trouble{since: now, last: now, times: 1, err: err.Error()}
 	e := t.log.Warn().Str("trouble", what).Str("kind", fault.KindOf(err).String()).Err(err)
 	if hint == "" {
 		hint = fault.HintOf(err)
@@ -49,11 +52,15 @@ func (t *troubles) met(what string, err error, hint string) {
 }
 
 // over notes that what works again.
-func (t *troubles) over(what string) {
+func (t *troubles) over(what string) { t.overAfter(what, 0) }
+
+// overAfter notes that what works, where some of it may still fail: the trouble
+// is over when it has not been met for that long.
+func (t *troubles) overAfter(what string, quiet time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.open[what]
-	if o == nil {
+	if o == nil || time.Since(o.last) < quiet {
 		return
 	}
 	delete(t.open, what)
