@@ -315,7 +315,11 @@ func TestInvariant3_Simulation(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSimulation(t, seed, 200, 30)
+				streams := 200
+				if raced {
+					streams = 30
+				}
+				s := newSimulation(t, seed, streams, 30)
 				s.run()
 				s.table()
 				s.complete("first", s.crashes*400)

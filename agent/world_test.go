@@ -77,7 +77,7 @@ func (w *world) config(s store) agent.Config {
 			Refresh: time.Minute, IdleRefresh: 10 * time.Minute, LookBack: time.Hour,
 			LateHorizon: 30 * 24 * time.Hour, Discovery: 15 * time.Minute,
 		}},
-		Checkpoint: s, Log: zerolog.New(w.log),
+		Checkpoint: s, Log: zerolog.New(zerolog.SyncWriter(w.log)),
 		Memory: 64 << 20, MaxRecord: 1 << 20, DrainTimeout: 20 * time.Second, Downloads: 8,
 	}
 	for name, o := range w.outputs {

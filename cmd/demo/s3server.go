@@ -90,12 +90,18 @@ func serveS3(ctx context.Context, dir, listen, region, key, secret string, stdou
 	if err != nil {
 		return fmt.Errorf("opening the folder for objects: %w", err)
 	}
+	// Without a place for users the server has an answer of its own, which S3
+	// does not have, to a key that it does not know.
+	users := filepath.Join(dir, "users")
+	if err := os.MkdirAll(users, 0o750); err != nil {
+		return fmt.Errorf("making the folder for users: %w", err)
+	}
 	done := make(chan error, 1)
 	go func() {
 		done <- embedgw.RunVersityGW(ctx, backend, &embedgw.Config{
 			RootUserAccess: key, RootUserSecret: secret, Region: region, Ports: []string{addr},
 			MaxConnections: 1000, MaxRequests: 1000, MultipartMaxParts: 10000,
-			KeepAlive: true, Quiet: true,
+			KeepAlive: true, Quiet: true, IAMDir: users,
 		})
 	}()
 	if err := answers(ctx, addr, done); err != nil {
