@@ -108,7 +108,7 @@ func (w *world) checkWatermarks() {
 		}
 		for st, objects := range w.states(s, output) {
 			for p, state := range objects {
-				if p <= heads[st].Watermark && !w.late[p] && state.Standing < progress.Parked {
+				if p <= heads[st].Watermark && state.Standing < progress.Parked {
 					w.t.Errorf("invariant 4: %s/%s is below the watermark %s and not settled", st, p, heads[st].Watermark)
 				}
 			}

@@ -353,6 +353,7 @@ func TestInvariant3_SimulationBites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSimulation(t, 0, 30, 30)
+				s.bites = true
 				tune := s.tune
 				s.tune = func(c *agent.Config) {
 					tune(c)
