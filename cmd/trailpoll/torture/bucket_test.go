@@ -1,0 +1,148 @@
+//go:build linux
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/agenttest/s3test"
+)
+
+const (
+	bucketName = "torture"
+	homeRegion = "eu-central-1"
+)
+
+// What S3 may do.
+const (
+	s3Error       = "500"
+	s3SlowDown    = "503 SlowDown"
+	s3Denied      = "403"
+	s3Missing     = "404 on a listed key"
+	s3Cut         = "body cut"
+	s3Short       = "wrong length"
+	s3Stall       = "stalled"
+	s3ResetBefore = "reset before the answer"
+	s3ResetAfter  = "reset in the body"
+	s3Flip        = "bit flipped"
+	s3Inside      = "200 with an error inside"
+	s3Page        = "listing ends early or repeats"
+	s3Foreign     = "no S3 answers"
+	s3Slow        = "latency"
+	s3Down        = outDown
+)
+
+var s3Kinds = []string{
+	s3Error, s3SlowDown, s3Denied, s3Missing, s3Cut, s3Short, s3Stall, s3ResetBefore,
+	s3ResetAfter, s3Flip, s3Inside, s3Page, s3Foreign, s3Slow, s3Down,
+}
+
+// bucket is an S3 with one bucket that can go away and come back.
+type bucket struct {
+	store   *s3test.Server
+	weather *weather
+	addr    string
+
+	mu     sync.Mutex
+	server *http.Server
+}
+
+func newBucket(w *weather) (*bucket, error) {
+	b := &bucket{store: s3test.New(s3test.Config{AccessKey: accessKey, Region: homeRegion}), weather: w, addr: "127.0.0.1:0"}
+	b.store.CreateBucket(bucketName)
+	b.store.Inject(b.fault)
+	return b, b.up()
+}
+
+func (b *bucket) url() string { return "http://" + b.addr }
+
+// up begins to listen, where it listened before.
+func (b *bucket) up() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.server != nil {
+		return nil
+	}
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", b.addr)
+	if err != nil {
+		return fmt.Errorf("opening the port of S3: %w", err)
+	}
+	b.addr = ln.Addr().String()
+	srv := &http.Server{Handler: b.store, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	b.server = srv
+	go func() { _ = srv.Serve(ln) }()
+	return nil
+}
+
+// down breaks all connections; new ones are refused.
+func (b *bucket) down() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.server != nil {
+		_ = b.server.Close()
+		b.server = nil
+	}
+}
+
+func (b *bucket) close() {
+	b.down()
+	_ = b.store.Close()
+}
+
+// fault is what goes wrong with one request.
+func (b *bucket) fault(op, _, _ string, _ int) s3test.Fault {
+	kind, rng := b.weather.now()
+	f, ok := faultOf(kind, op, rng)
+	if ok {
+		b.weather.hit(kind)
+	}
+	return f
+}
+
+func faultOf(kind, op string, rng *rand.Rand) (f s3test.Fault, ok bool) {
+	get := op == s3test.GetObject
+	// Whether a cut is at the beginning or further on; past the end it is at the end.
+	n := []int64{0, 1, 100, 1000, 10_000}[rng.IntN(5)]
+	switch kind {
+	case s3Error:
+		return s3test.Fault{Kind: s3test.Answer, Status: 500, Code: "InternalError", Message: "We encountered an internal error. Please try again."}, true
+	case s3SlowDown:
+		return s3test.Fault{Kind: s3test.Answer, Status: 503, Code: "SlowDown", Message: "Please reduce your request rate."}, true
+	case s3Denied:
+		return s3test.Fault{Kind: s3test.Answer, Status: 403, Code: "AccessDenied", Message: "Access Denied"}, true
+	case s3Missing:
+		return s3test.Fault{Kind: s3test.Answer, Status: 404, Code: "NoSuchKey", Message: "The specified key does not exist."}, get
+	case s3Cut:
+		return s3test.Fault{Kind: s3test.Cut, N: n}, true
+	case s3Short:
+		return s3test.Fault{Kind: s3test.Short, N: n}, get
+	case s3Stall:
+		return s3test.Fault{Kind: s3test.Stall, N: n}, true
+	case s3ResetBefore:
+		return s3test.Fault{Kind: s3test.ResetBefore}, true
+	case s3ResetAfter:
+		return s3test.Fault{Kind: s3test.ResetAfter, N: n}, true
+	case s3Flip:
+		return s3test.Fault{Kind: s3test.Flip, N: rng.Int64N(4000)}, get
+	case s3Inside:
+		return s3test.Fault{Kind: s3test.Answer, Code: "InternalError", Message: "We encountered an internal error. Please try again."}, true
+	case s3Page:
+		if rng.IntN(3) == 0 {
+			return s3test.Fault{Kind: s3test.Repeat}, op == s3test.ListObjectsV2
+		}
+		return s3test.Fault{Kind: s3test.EndEarly, N: 1 + rng.Int64N(20)}, op == s3test.ListObjectsV2
+	case s3Foreign:
+		return s3test.Fault{Kind: s3test.Raw, Header: map[string]string{"Content-Type": "text/html"}, Body: "<!doctype html><title>Sign in</title>"}, true
+	case s3Slow:
+		return s3test.Fault{Delay: time.Duration(rng.Int64N(int64(2 * time.Second)))}, true
+	}
+	return s3test.Fault{}, false
+}

@@ -1,0 +1,14 @@
+// Package torture holds a campaign that tries to make the agent lose, alter or
+// needlessly repeat a record. Each round drives the real program, with faults
+// drawn from a seed, between an S3 over HTTP that misbehaves and receivers that
+// remember the bytes of every record; then all is healed, and what arrived is
+// held against what was written.
+//
+//	TRAILPOLL_TORTURE=10m go test ./cmd/trailpoll/torture -run TestTorture -v -timeout 0
+//
+// TRAILPOLL_TORTURE is for how long rounds are begun; 90 s if it is not set.
+// TRAILPOLL_SEED is the seed of the first round, the next has the next number:
+// with the seed that a failure prints and TRAILPOLL_TORTURE=1s that round runs
+// alone. The draw is the same each time; how it meets with the agent's threads
+// is not. With -short the campaign is skipped.
+package torture

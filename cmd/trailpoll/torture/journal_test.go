@@ -1,0 +1,183 @@
+//go:build linux
+
+package torture
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+// digest stands for the bytes of a record.
+type digest [16]byte
+
+func digestOf(raw []byte) digest {
+	s := sha256.Sum256(raw)
+	return digest(s[:16])
+}
+
+// request is one delivery that a receiver took records from.
+type request struct {
+	run     int
+	at, due time.Time // when it was taken, and when it is answered
+	lost    bool      // the agent may never have got the answer
+}
+
+// journal notes which delivery, of which run of the agent, brought each record,
+// and so knows what made a record come again.
+type journal struct {
+	mu       sync.Mutex
+	takes    map[digest][]*request
+	requests []*request
+	killed   map[int]bool
+	// forgotten: what runs up to this one brought, the state may have lost.
+	forgotten int
+	received  int
+	changed   time.Time // when something last came
+}
+
+// noRun is none; the syslog receiver does not know of which run a message is.
+const noRun = -1
+
+func newJournal() *journal {
+	return &journal{takes: map[digest][]*request{}, killed: map[int]bool{}, forgotten: noRun}
+}
+
+// take notes records that came in one delivery.
+func (j *journal) take(run int, delay time.Duration, lost bool, records [][]byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := time.Now()
+	q := &request{run: run, at: now, due: now.Add(delay), lost: lost}
+	j.requests = append(j.requests, q)
+	j.changed = now
+	for _, raw := range records {
+		d := digestOf(raw)
+		j.takes[d] = append(j.takes[d], q)
+		j.received++
+	}
+}
+
+// lose notes that the answers due between the two instants may not have come.
+func (j *journal) lose(from, to time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, q := range j.requests {
+		if !q.at.After(to) && !q.due.Before(from) {
+			q.lost = true
+		}
+	}
+}
+
+// kill notes that a run was ended by force.
+func (j *journal) kill(run int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.killed[run] = true
+}
+
+// forget notes that the state was damaged after a run.
+func (j *journal) forget(run int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forgotten = run
+}
+
+func (j *journal) count() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.received
+}
+
+// expectations are what a receiver must get and what it may get.
+type expectations struct {
+	must map[digest]int // how often it was written
+	may  map[digest]int // of objects that were deleted or written over
+	// Of an object that was written over, all records of one of its contents
+	// must come.
+	either [][][]digest
+}
+
+func newExpectations() *expectations {
+	return &expectations{must: map[digest]int{}, may: map[digest]int{}}
+}
+
+// verdict is what the comparison found, counted in records.
+type verdict struct {
+	written, received        int
+	lost, altered            int
+	repeated                 int // by any cause
+	byLost, byKill, byDamage int // ... of which by these
+	unexcused                int
+	most                     int // after one kill
+	worst                    int // the run of that kill
+	halves                   int // objects written over of which no content came whole
+}
+
+// judge holds what came against what is expected.
+func (j *journal) judge(e *expectations) (v verdict) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	charged := map[int]int{}
+	v.received = j.received
+	for d, n := range e.must {
+		v.written += n
+		v.lost += max(0, n-len(j.takes[d]))
+	}
+	for d, takes := range j.takes {
+		want := e.must[d] + e.may[d]
+		if want == 0 {
+			v.altered += len(takes)
+			continue
+		}
+		again := len(takes) - want
+		if again <= 0 {
+			continue
+		}
+		v.repeated += again
+		// Each repeat has an earlier delivery that accounts for it: one that
+		// went unanswered first, since that costs no kill its bound.
+		earlier := takes[:len(takes)-1]
+		var kills []int
+		for _, q := range earlier {
+			switch {
+			case again == 0:
+			case q.run != noRun && q.run <= j.forgotten:
+				v.byDamage++
+				again--
+			case q.lost:
+				v.byLost++
+				again--
+			case j.killed[q.run]:
+				kills = append(kills, q.run)
+			}
+		}
+		for _, run := range kills {
+			if again > 0 {
+				charged[run]++
+				v.byKill++
+				again--
+			}
+		}
+		v.unexcused += again
+	}
+	for run, n := range charged {
+		if n > v.most {
+			v.most, v.worst = n, run
+		}
+	}
+	for _, contents := range e.either {
+		whole := false
+		for _, content := range contents {
+			all := true
+			for _, d := range content {
+				all = all && len(j.takes[d]) > 0
+			}
+			whole = whole || all
+		}
+		if !whole {
+			v.halves++
+		}
+	}
+	return v
+}

@@ -1,0 +1,305 @@
+//go:build linux
+
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/agenttest/receivertest"
+)
+
+// What a receiver over HTTP may do.
+const (
+	outError       = "500"
+	outTakenError  = "502 after taking"
+	outBusy        = "503 with Retry-After"
+	outTooMany     = "429"
+	outTooManyFor  = "429 with Retry-After"
+	outTooLarge    = "413"
+	outUnknown     = "401"
+	outNowhere     = "404"
+	outReset       = "reset before taking"
+	outTakenReset  = "reset after taking"
+	outSilent      = "no answer"
+	outTakenSilent = "no answer after taking"
+	outSlow        = "slow"
+	outDown        = "connection refused"
+	outStranger    = "another certificate"
+	outGarbage     = "no HTTP"
+)
+
+var outKinds = []string{
+	outError, outTakenError, outBusy, outTooMany, outTooManyFor, outTooLarge, outUnknown, outNowhere, outReset,
+	outTakenReset, outSilent, outTakenSilent, outSlow, outDown, outStranger, outGarbage,
+}
+
+const (
+	// outTimeout is the agent's, of one request; silence is longer.
+	outTimeout = 4 * time.Second
+	silence    = outTimeout + time.Second
+	// An answer that was due so short a time before a connection broke may
+	// not have come.
+	justNow = 500 * time.Millisecond
+	// most is how many records a batch may have while batches are too large.
+	most = 3
+)
+
+// web is a receiver over HTTP.
+type web struct {
+	weather *weather
+	journal *journal
+	ca      *receivertest.CA // nil: plain http
+	caFile  string
+	addr    string
+	poison  map[digest]bool // records that are refused, each by itself
+
+	mu      sync.Mutex
+	http    *receivertest.HTTP
+	garbage net.Listener
+	away    atomic.Bool // nothing that comes now is answered
+	healed  atomic.Bool
+}
+
+func newWeb(dir string, w *weather, j *journal, secure bool, poison map[digest]bool) (*web, error) {
+	r := &web{weather: w, journal: j, poison: poison}
+	if secure {
+		ca, err := receivertest.NewCA()
+		if err != nil {
+			return nil, err
+		}
+		r.ca, r.caFile = ca, filepath.Join(dir, "ca.pem")
+		if err := os.WriteFile(r.caFile, ca.PEM(), 0o600); err != nil {
+			return nil, fmt.Errorf("writing the authority: %w", err)
+		}
+	}
+	return r, r.listen(r.ca)
+}
+
+func (r *web) listen(ca *receivertest.CA) error {
+	h, err := receivertest.NewHTTP(receivertest.HTTPConfig{Listen: r.addr, CA: ca, Answer: r.answer})
+	if err != nil {
+		return err
+	}
+	r.http, r.addr = h, h.Addr()
+	r.away.Store(false)
+	return nil
+}
+
+// change makes the receiver another: the right one (""), or what kind says.
+func (r *web) change(kind string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away.Store(true)
+	now := time.Now()
+	r.journal.lose(now.Add(-justNow), now.Add(justNow))
+	if r.http != nil {
+		_ = r.http.Close()
+		r.http = nil
+	}
+	if r.garbage != nil {
+		_ = r.garbage.Close()
+		r.garbage = nil
+	}
+	switch kind {
+	case outDown:
+		return nil
+	case outStranger:
+		if r.ca == nil {
+			return nil // plain http has none: it is just away
+		}
+		ca, err := receivertest.NewCA()
+		if err != nil {
+			return err
+		}
+		return r.listen(ca)
+	case outGarbage:
+		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", r.addr)
+		if err != nil {
+			return fmt.Errorf("opening the receiver's port: %w", err)
+		}
+		r.garbage = ln
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "220 mail.example.com ESMTP\r\n")
+				_ = c.Close()
+			}
+		}()
+		return nil
+	}
+	return r.listen(r.ca)
+}
+
+func (r *web) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.http != nil {
+		_ = r.http.Close()
+	}
+	if r.garbage != nil {
+		_ = r.garbage.Close()
+	}
+}
+
+// answer decides on a request and notes what it took.
+func (r *web) answer(q *receivertest.Request) receivertest.Answer {
+	run, err := strconv.Atoi(q.Header.Get("X-Run"))
+	if err != nil || q.Header.Get("Authorization") != "Bearer "+token {
+		r.weather.hit("request without its headers")
+		return receivertest.Answer{Status: http.StatusUnauthorized}
+	}
+	for _, raw := range q.Records {
+		if !r.healed.Load() && r.poison[digestOf(raw)] {
+			r.weather.hit("400 for one record")
+			return receivertest.Answer{Status: http.StatusBadRequest}
+		}
+	}
+	kind, rng := r.weather.now()
+	if kind != "" && kind != outTooLarge && kind != outSlow {
+		r.weather.hit(kind)
+	}
+	after := func(seconds int) http.Header { return http.Header{"Retry-After": {strconv.Itoa(seconds)}} }
+	switch kind {
+	case outError:
+		return receivertest.Answer{Status: 500}
+	case outBusy:
+		return receivertest.Answer{Status: 503, Header: after(1 + rng.IntN(2))}
+	case outTooMany:
+		return receivertest.Answer{Status: 429}
+	case outTooManyFor:
+		return receivertest.Answer{Status: 429, Header: after(1 + rng.IntN(2))}
+	case outUnknown:
+		return receivertest.Answer{Status: 401}
+	case outNowhere:
+		return receivertest.Answer{Status: 404}
+	case outReset:
+		return receivertest.Answer{Status: 500, Lose: true}
+	case outSilent:
+		return receivertest.Answer{Status: 500, Delay: silence}
+	case outTooLarge:
+		if len(q.Records) > most {
+			r.weather.hit(kind)
+			return receivertest.Answer{Status: 413}
+		}
+	}
+	// From here on the records are taken.
+	delay := time.Duration(rng.Int64N(int64(20 * time.Millisecond)))
+	lost := r.away.Load()
+	a := receivertest.Answer{}
+	switch kind {
+	case outTakenError:
+		a.Status, lost = 502, true
+	case outTakenReset:
+		a.Lose, lost = true, true
+	case outTakenSilent:
+		delay, lost = silence, true
+	case outSlow:
+		r.weather.hit(kind)
+		delay = time.Duration(rng.Int64N(int64(time.Second)))
+	}
+	a.Delay = delay
+	r.journal.take(run, delay, lost, q.Records)
+	return a
+}
+
+// output is the receiver's [[output]] in the configuration.
+func (r *web) output(lines string) string {
+	scheme, tls := "http", ""
+	if r.ca != nil {
+		scheme, tls = "https", fmt.Sprintf("[output.tls]\nca_file = %q\n", r.caFile)
+	}
+	return fmt.Sprintf(`
+[[output]]
+name = "web"
+type = "https"
+url = "%s://%s/ingest"
+token = "env:%s"
+headers = { X-Run = "env:%s" }
+timeout = %q
+batch_wait = "50ms"
+%s
+%s`, scheme, r.addr, tokenInEnv, runInEnv, outTimeout, lines, tls)
+}
+
+// sys is a receiver of syslog over TCP.
+type sys struct {
+	weather *weather
+	journal *journal
+	syslog  *receivertest.Syslog
+	mu      sync.Mutex
+	bad     []error
+}
+
+// sysBreaks: the connection is reset before a message is taken.
+const sysBreaks = "connection reset"
+
+func newSys(w *weather, j *journal) (*sys, error) {
+	s := &sys{weather: w, journal: j}
+	var err error
+	s.syslog, err = receivertest.NewSyslog(receivertest.SyslogConfig{
+		Take: func(raw []byte) {
+			m, err := receivertest.ParseRFC5424(raw)
+			if err != nil {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.bad = append(s.bad, err)
+				return
+			}
+			j.take(noRun, 0, false, [][]byte{m.Text})
+		},
+		Break: func(int) bool {
+			kind, rng := w.now()
+			if kind == sysBreaks && rng.IntN(50) == 0 {
+				w.hit(kind)
+				return true
+			}
+			return false
+		},
+	})
+	return s, err
+}
+
+func (s *sys) close() { _ = s.syslog.Close() }
+
+// problems are messages that were none, but for those that a kill or a reset cut.
+func (s *sys) problems() (all []error) {
+	for _, err := range s.syslog.Problems() {
+		if !errors.Is(err, io.ErrUnexpectedEOF) && !isReset(err) {
+			all = append(all, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(all, s.bad...)
+}
+
+func isReset(err error) bool {
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok
+}
+
+func (s *sys) output() string {
+	return fmt.Sprintf(`
+[[output]]
+name = "sys"
+type = "syslog"
+addresses = [%q]
+transport = "tcp"
+max_message = "2MiB"
+confirm_delay = "300ms"
+`, s.syslog.Addr())
+}

@@ -1,0 +1,463 @@
+//go:build linux
+
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// ceiling of the agent's memory in RAM, with memory = "32MiB".
+	ceiling = 96 << 20
+	// drainTimeout is the agent's; an orderly stop takes little longer.
+	drainTimeout = 5 * time.Second
+	stopsWithin  = drainTimeout + 15*time.Second
+	// healsWithin is how long a run that is to end may take, with nothing wrong.
+	healsWithin = 100 * time.Second
+)
+
+// result is what a round adds to the campaign's sum.
+type result struct {
+	faults   *counts
+	web, sys verdict
+	kills    int
+	runs     int
+	most     int // records repeated after one kill
+	bound    int
+	peak     int64
+	parked   int
+}
+
+// round is one round at work.
+type round struct {
+	t       *testing.T
+	program string
+	plan    *plan
+	rng     *rand.Rand
+	faults  *counts
+
+	dir    string
+	disk   *disk
+	bucket *bucket
+	web    *web
+	sys    *sys // nil: no such output
+	webIn  *journal
+	sysIn  *journal
+	config string
+
+	child    *child
+	runs     int
+	kills    int
+	peak     int64
+	damaged  bool // the state was, and the agent may say so and end once
+	children []*child
+}
+
+// TestInvariant1_Torture's rounds: play draws and plays one.
+func play(t *testing.T, program string, seed uint64) result {
+	began := time.Now()
+	r := &round{
+		t: t, program: program, plan: draw(seed), rng: rand.New(rand.NewPCG(seed, 1)), faults: newCounts(),
+		dir: t.TempDir(), webIn: newJournal(), sysIn: newJournal(),
+	}
+	defer func() {
+		t.Logf("seed %d: %.1fs; %d objects (%v); web %d × %d %s %s secure=%t, downloads %d, syslog %t",
+			seed, time.Since(began).Seconds(), r.plan.objects, r.plan.kinds,
+			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.downloads, r.plan.sys != nil)
+		t.Logf("seed %d: the agent: %v", seed, r.plan.actions)
+		t.Logf("seed %d: S3: %v; web: %v; sys: %v", seed, r.plan.s3, r.plan.out, r.plan.sys)
+		t.Logf("seed %d: faults: %v", seed, r.faults)
+		if t.Failed() {
+			t.Errorf("seed %d: to see it again: TRAILPOLL_SEED=%d TRAILPOLL_TORTURE=1s", seed, seed)
+			for _, c := range r.children[max(0, len(r.children)-4):] {
+				t.Logf("the last lines of run %d:\n%s", c.run, c.last(25))
+			}
+			r.keep(seed)
+		}
+	}()
+	r.set()
+	r.suffer()
+	r.heal()
+	return r.check()
+}
+
+// must fails the round for what is no fault of the agent.
+func (r *round) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// set makes the world of the round.
+func (r *round) set() {
+	var err error
+	r.disk, err = newDisk(filepath.Join(r.dir, "state"))
+	r.must(err)
+	r.t.Cleanup(r.disk.close)
+	began := time.Now()
+	weather := func(name string, phases []phase, n uint64) *weather {
+		return &weather{seed: r.plan.seed + n<<40, began: began, phases: phases, faults: r.faults, name: name}
+	}
+	r.bucket, err = newBucket(weather("s3", r.plan.s3, 1))
+	r.must(err)
+	r.t.Cleanup(r.bucket.close)
+	r.web, err = newWeb(r.dir, weather("web", r.plan.out, 2), r.webIn, r.plan.secure, r.plan.poison)
+	r.must(err)
+	r.t.Cleanup(r.web.close)
+	outputs := r.web.output(fmt.Sprintf("connections = %d\nbatch_records = %d\ncompression = %q\nformat = %q",
+		r.plan.connections, r.plan.batch, r.plan.compression, r.plan.format))
+	if r.plan.sys != nil {
+		r.sys, err = newSys(weather("sys", r.plan.sys, 3), r.sysIn)
+		r.must(err)
+		r.t.Cleanup(r.sys.close)
+		outputs += r.sys.output()
+	}
+	r.config = filepath.Join(r.dir, "trailpoll.toml")
+	r.must(os.WriteFile(r.config, fmt.Appendf(nil, `[agent]
+state_dir = %q
+memory = "32MiB"
+drain_timeout = %q
+downloads = %d
+
+[[source]]
+name = "torture"
+bucket = %q
+prefix = %q
+region = %q
+endpoint = %q
+path_style = true
+start = "2023-01-01"
+refresh = "200ms"
+idle_refresh = "400ms"
+discovery = "2s"
+
+[source.credentials]
+type = "static"
+access_key_id = %q
+secret_access_key = "env:%s"
+%s`, r.disk.dir, drainTimeout, r.plan.downloads, bucketName, r.plan.prefix, homeRegion, r.bucket.url(),
+		accessKey, secretInEnv, outputs), 0o600))
+	r.t.Cleanup(func() {
+		if r.child != nil {
+			r.child.kill()
+		}
+	})
+}
+
+// begin starts the agent.
+func (r *round) begin(args ...string) {
+	r.runs++
+	c, err := begin(r.program, r.config, r.runs, args...)
+	r.must(err)
+	r.child = c
+	r.children = append(r.children, c)
+}
+
+// ended takes note of a child that is gone.
+func (r *round) ended() {
+	r.peak = max(r.peak, r.child.peak)
+	for _, w := range r.child.wrong() {
+		r.t.Errorf("run %d: %s", r.child.run, w)
+	}
+	r.child = nil
+}
+
+// kill ends the agent by force.
+func (r *round) kill() {
+	r.webIn.kill(r.child.run)
+	r.sysIn.kill(r.child.run)
+	r.child.kill()
+	r.kills++
+	r.ended()
+}
+
+// term stops the agent in order.
+func (r *round) term() {
+	if !r.child.signal(syscall.SIGTERM) {
+		r.alone()
+		return
+	}
+	if code, late := r.child.wait(stopsWithin); late || code != 0 {
+		r.t.Errorf("run %d: exit %d after SIGTERM, in time: %t; want 0\n%s", r.child.run, code, !late, r.child.last(30))
+	}
+	r.ended()
+}
+
+// alone is for an agent that ended though nobody told it to. It may once, after
+// its state was damaged, if it says so.
+func (r *round) alone() {
+	<-r.child.ended
+	code, said := r.child.cmd.ProcessState.ExitCode(), r.child.last(20)
+	if r.damaged && strings.Contains(said, "checkpoint") {
+		r.damaged = false
+		r.faults.add("agent: ended by damage of its state")
+		// What it settled since the damage is in the file that is set aside.
+		r.webIn.forget(r.child.run)
+		r.sysIn.forget(r.child.run)
+	} else {
+		r.t.Errorf("run %d: the agent ended by itself, exit %d\n%s", r.child.run, code, said)
+		r.webIn.kill(r.child.run)
+		r.sysIn.kill(r.child.run)
+	}
+	r.ended()
+}
+
+// lasts waits, and reports false if the agent ended meanwhile.
+func (r *round) lasts(d time.Duration) bool {
+	if pass(r.child.ended, d) && !r.child.gone() {
+		r.child.measure()
+		return true
+	}
+	r.disk.free()
+	r.alone()
+	return false
+}
+
+// suffer plays everything that goes wrong.
+func (r *round) suffer() {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	began := time.Now()
+	r.bucket.weather.began, r.web.weather.began = began, began
+	if r.sys != nil {
+		r.sys.weather.began = began
+	}
+	for len(r.plan.writes) > 0 && r.plan.writes[0].at == 0 {
+		r.write()
+	}
+	wg.Go(func() {
+		for len(r.plan.writes) > 0 { // all of them, in any case
+			pass(nil, time.Until(began.Add(r.plan.writes[0].at)))
+			r.write()
+		}
+	})
+	wg.Go(func() {
+		r.bucket.weather.switches(done, func(kind string) {
+			if kind == "" {
+				if err := r.bucket.up(); err != nil {
+					r.t.Error(err)
+				}
+			} else {
+				r.bucket.down()
+			}
+		})
+	})
+	wg.Go(func() {
+		r.web.weather.switches(done, func(kind string) {
+			if err := r.web.change(kind); err != nil {
+				r.t.Error(err)
+			}
+		})
+	})
+	for _, a := range r.plan.actions {
+		if r.child == nil {
+			r.begin("run")
+		}
+		if r.lasts(a.wait) {
+			r.act(a)
+		}
+	}
+	close(done)
+	wg.Wait()
+}
+
+// write makes the next change to the bucket.
+func (r *round) write() {
+	w := r.plan.writes[0]
+	r.plan.writes = r.plan.writes[1:]
+	if w.body == nil {
+		r.bucket.store.Delete(bucketName, w.key)
+	} else {
+		r.bucket.store.Put(bucketName, w.key, w.body)
+	}
+}
+
+// act does one thing to the agent, which is running.
+func (r *round) act(a action) {
+	switch a.kind {
+	case diskFull:
+		if !r.disk.mounted {
+			return
+		}
+	}
+	r.faults.add("agent: " + a.kind)
+	switch a.kind {
+	case kill:
+		r.kill()
+	case term:
+		r.term()
+	case termTwice:
+		// The second comes before the first is done, or finds nobody.
+		r.webIn.kill(r.child.run)
+		r.sysIn.kill(r.child.run)
+		r.child.signal(syscall.SIGTERM)
+		pass(r.child.ended, 100*time.Millisecond)
+		r.child.signal(syscall.SIGTERM)
+		if code, late := r.child.wait(stopsWithin); late || code > 1 {
+			r.t.Errorf("run %d: exit %d after two SIGTERM, in time: %t; want 0 or 1", r.child.run, code, !late)
+		}
+		r.ended()
+	case stop:
+		from := time.Now()
+		r.child.signal(syscall.SIGSTOP)
+		pass(nil, a.last)
+		if a.kill {
+			r.kill()
+			return
+		}
+		r.child.signal(syscall.SIGCONT)
+		// When it wakes, a request may have timed out and been answered.
+		r.webIn.lose(from.Add(-justNow), time.Now())
+	case diskFull:
+		if err := r.disk.fill(); err != nil {
+			r.t.Error(err)
+		}
+		if !r.lasts(a.last) {
+			return
+		}
+		if a.kill {
+			r.kill()
+		}
+		r.disk.free()
+	case noFiles:
+		r.must(r.child.limitFiles(uint64(r.child.files() + r.rng.IntN(3))))
+		if !r.lasts(a.last) {
+			return
+		}
+		if a.kill {
+			r.kill()
+			return
+		}
+		r.must(r.child.limitFiles(4096))
+	case stateCut, stateFlipped, stateDeleted:
+		run := r.child.run
+		if a.kill {
+			r.kill()
+		} else {
+			r.term()
+		}
+		r.must(r.disk.damage(a.kind, r.rng))
+		r.damaged = true
+		r.webIn.forget(run)
+		r.sysIn.forget(run)
+	}
+}
+
+// heal mends everything and has the agent finish.
+func (r *round) heal() {
+	r.bucket.weather.clear()
+	r.web.weather.clear()
+	if r.sys != nil {
+		r.sys.weather.clear()
+	}
+	if !r.plan.poisonForGood {
+		r.web.healed.Store(true)
+	}
+	r.disk.free()
+	if r.child != nil {
+		if r.lasts(time.Duration(r.rng.Int64N(int64(time.Second)))) {
+			r.term()
+		}
+	}
+	r.finish("run", "--once", "--sweep")
+	r.finish("run", "--once")
+}
+
+// finish is a run that is to end by itself, with everything delivered but what
+// is parked for good.
+func (r *round) finish(args ...string) {
+	want := 0
+	if len(r.plan.parked) > 0 {
+		want = 1
+	}
+	for {
+		r.begin(args...)
+		code, late := r.child.wait(healsWithin)
+		if !late && code != want && r.damaged && strings.Contains(r.child.last(20), "checkpoint") {
+			r.alone()
+			continue
+		}
+		if late || code != want {
+			r.t.Errorf("%v: exit %d, in time: %t; want %d\n%s", args, code, !late, want, r.child.last(40))
+		}
+		r.ended()
+		return
+	}
+}
+
+// check holds what arrived against what was written.
+func (r *round) check() result {
+	res := result{
+		faults: r.faults, kills: r.kills, runs: r.runs, peak: r.peak,
+		bound: 2 * r.plan.connections * r.plan.batch, parked: len(r.plan.parked),
+	}
+	res.web = r.webIn.judge(r.plan.web)
+	res.most = res.web.most
+	r.hold("web", res.web)
+	if res.web.unexcused > 0 {
+		r.t.Errorf("invariant 2: web: %d records repeated that nothing accounts for", res.web.unexcused)
+	}
+	if res.most > res.bound {
+		r.t.Errorf("invariant 2: web: kill of run %d: %d records repeated, at most %d may be", res.web.worst, res.most, res.bound)
+	}
+	if r.sys != nil {
+		pass(nil, 100*time.Millisecond) // what the last run sent is read
+		res.sys = r.sysIn.judge(r.plan.tcp)
+		r.hold("sys", res.sys)
+		for _, err := range r.sys.problems() {
+			r.t.Errorf("sys: %v", err)
+		}
+	}
+	if r.peak > ceiling {
+		r.t.Errorf("invariant 8: the agent took %d MiB of memory, at most %d may be", r.peak>>20, ceiling>>20)
+	}
+	got, err := r.disk.parked()
+	r.must(err)
+	for at, reason := range r.plan.parked {
+		if got[at] != reason {
+			r.t.Errorf("%+v is parked as %q, want %q", at, got[at], reason)
+		}
+		delete(got, at)
+	}
+	for at, reason := range got {
+		r.t.Errorf("%+v is parked as %q, and nothing is wrong with it", at, reason)
+	}
+	for _, name := range r.disk.leftovers() {
+		r.t.Errorf("left behind in the state's directory: %s", name)
+	}
+	return res
+}
+
+func (r *round) hold(name string, v verdict) {
+	r.t.Logf("%s: %+v", name, v)
+	if v.lost > 0 || v.halves > 0 {
+		r.t.Errorf("invariant 1: %s: %d records of %d lost, of %d objects no content came whole", name, v.lost, v.written, v.halves)
+	}
+	if v.altered > 0 {
+		r.t.Errorf("invariant 7: %s: %d records came that nobody wrote", name, v.altered)
+	}
+}
+
+// keep writes the logs of all runs to the directory that TRAILPOLL_TORTURE_LOGS
+// names, if it does.
+func (r *round) keep(seed uint64) {
+	dir := os.Getenv("TRAILPOLL_TORTURE_LOGS")
+	if dir == "" {
+		return
+	}
+	for _, c := range r.children {
+		name := filepath.Join(dir, fmt.Sprintf("%d-%02d.log", seed, c.run))
+		if err := os.WriteFile(name, c.log.bytes(), 0o600); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
