@@ -432,6 +432,50 @@ func TestInvariant6_HeldLanesListNothing(t *testing.T) {
 	})
 }
 
+// An output that is held and comes back at any moment, also while its streams
+// are being listed and its objects fetched: everything arrives, once.
+func TestInvariant6_HeldAtAnyMoment(t *testing.T) {
+	for seed := range uint64(6) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, "steady", "flaky")
+			if seed%2 == 0 {
+				w = newWorld(t, "flaky")
+			}
+			rng := rand.New(rand.NewPCG(seed, 5))
+			var mu sync.Mutex
+			down := false
+			w.bucket.Latency = 700 * time.Millisecond
+			w.outputs["flaky"].Latency = 200 * time.Millisecond
+			w.outputs["flaky"].Fail = func(*record.Batch) agenttest.Failure {
+				mu.Lock()
+				defer mu.Unlock()
+				if down {
+					return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+				}
+				return agenttest.Failure{}
+			}
+			w.during(func() {
+				for range 60 {
+					for n := range 4 {
+						w.put(stream(n), time.Now(), 1+rng.IntN(250))
+					}
+					time.Sleep(time.Duration(rng.IntN(40_000)) * time.Millisecond)
+					mu.Lock()
+					down = rng.IntN(2) == 0
+					mu.Unlock()
+				}
+				mu.Lock()
+				down = false
+				mu.Unlock()
+				time.Sleep(20 * time.Minute)
+			})
+			for name := range w.outputs {
+				w.complete(name, 0)
+			}
+		})
+	}
+}
+
 // One bad object is parked with its reason; everything else goes on.
 func TestInvariant5_BadObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -412,12 +412,11 @@ func (l *lister) end(p *pass) time.Duration {
 			s.agent.settler.touch(x)
 		}
 	}
-	l.rejoin()
 	s.agent.progressed()
-	if l.gone {
+	if l.gone { // its outputs were held meanwhile
 		return -1
 	}
-	if s.agent.cfg.Once {
+	if l.rejoin() || s.agent.cfg.Once {
 		return -1
 	}
 	now := time.Now()
@@ -428,16 +427,18 @@ func (l *lister) end(p *pass) time.Duration {
 }
 
 // rejoin puts lanes that have listed to the end into the stream's first
-// lister: they are in step again. The stream's mutex is held.
-func (l *lister) rejoin() {
+// lister, where they are in step again, and reports whether that has taken them
+// over. The stream's mutex is held.
+func (l *lister) rejoin() bool {
 	first := l.stream.listers[0]
-	if l == first || l.gone || first.pass != nil || first.full {
-		return
+	if l == first || first.pass != nil || first.full {
+		return false
 	}
 	first.lanes = append(slices.Clone(first.lanes), l.lanes...)
 	l.gone = true
 	i := slices.Index(l.stream.listers, l)
 	l.stream.listers = slices.Delete(l.stream.listers, i, i+1)
+	return true
 }
 
 // dropSweep forgets a sweep that will not be completed.
