@@ -152,10 +152,16 @@ func (c *child) wrong() (all []string) {
 	return all
 }
 
-// last returns the end of the log.
+// last returns the end of the log, long lines shortened.
 func (c *child) last(n int) string {
 	all := c.log.whole()
-	return strings.Join(all[max(0, len(all)-n):], "")
+	all = all[max(0, len(all)-n):]
+	for i, line := range all {
+		if len(line) > 400 {
+			all[i] = line[:400] + "…\n"
+		}
+	}
+	return strings.Join(all, "")
 }
 
 // lines collects what is written to it.

@@ -4,6 +4,7 @@ package torture
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -91,15 +92,16 @@ func (j *journal) count() int {
 
 // expectations are what a receiver must get and what it may get.
 type expectations struct {
-	must map[digest]int // how often it was written
-	may  map[digest]int // of objects that were deleted or written over
+	must  map[digest]int    // how often it was written
+	may   map[digest]int    // of objects that were deleted or written over
+	where map[digest]string // key and number, of one place where it was written
 	// Of an object that was written over, all records of one of its contents
 	// must come.
 	either [][][]digest
 }
 
 func newExpectations() *expectations {
-	return &expectations{must: map[digest]int{}, may: map[digest]int{}}
+	return &expectations{must: map[digest]int{}, may: map[digest]int{}, where: map[digest]string{}}
 }
 
 // verdict is what the comparison found, counted in records.
@@ -109,9 +111,10 @@ type verdict struct {
 	repeated                 int // by any cause
 	byLost, byKill, byDamage int // ... of which by these
 	unexcused                int
-	most                     int // after one kill
-	worst                    int // the run of that kill
-	halves                   int // objects written over of which no content came whole
+	most                     int      // after one kill
+	worst                    int      // the run of that kill
+	halves                   int      // objects written over of which no content came whole
+	missing                  []string // where some of the lost ones were written
 }
 
 // judge holds what came against what is expected.
@@ -122,7 +125,12 @@ func (j *journal) judge(e *expectations) (v verdict) {
 	v.received = j.received
 	for d, n := range e.must {
 		v.written += n
-		v.lost += max(0, n-len(j.takes[d]))
+		if gap := n - len(j.takes[d]); gap > 0 {
+			v.lost += gap
+			if len(v.missing) < 20 {
+				v.missing = append(v.missing, fmt.Sprintf("%s, %d of %d times", e.where[d], gap, n))
+			}
+		}
 	}
 	for d, takes := range j.takes {
 		want := e.must[d] + e.may[d]

@@ -68,6 +68,7 @@ type plan struct {
 	secure              bool
 	connections, batch  int
 	downloads           int
+	latency             time.Duration // of the receiver, at most
 	compression, format string
 	prefix              string
 
@@ -90,6 +91,7 @@ func draw(seed uint64) *plan {
 		s3: forecast(rng, s3Kinds, rough), out: forecast(rng, outKinds, rough),
 		secure: rng.IntN(10) < 7, connections: 1 + rng.IntN(4), batch: []int{10, 50, 100, 300}[rng.IntN(4)],
 		downloads:   []int{0, 1, 4, 16}[rng.IntN(4)],
+		latency:     []time.Duration{0, 20, 100, 300}[rng.IntN(4)] * time.Millisecond,
 		compression: []string{"gzip", "none"}[rng.IntN(2)], format: []string{"ndjson", "json-array"}[rng.IntN(2)],
 	}
 	if rng.IntN(4) == 0 { // a round in which only the agent suffers
@@ -129,7 +131,7 @@ func (p *plan) workload(rng *rand.Rand) {
 	traffic := corpus.Traffic{
 		Layout: layout, Accounts: 1 + rng.IntN(3), Regions: corpus.Regions()[:1+rng.IntN(3)],
 		From: now.Add(-time.Duration(1+rng.IntN(48)) * time.Hour), Slots: 3 + rng.IntN(6), FilesPerSlot: 1 + rng.IntN(3),
-		Records: []int{0, 0, 5, 40, 300}[rng.IntN(5)], OneTrail: rng.IntN(2) == 0, Clutter: rng.IntN(2) == 0,
+		Records: []int{0, 5, 40, 300, 300}[rng.IntN(5)], OneTrail: rng.IntN(2) == 0, Clutter: rng.IntN(2) == 0,
 	}
 	anytime := func() time.Duration {
 		if rng.IntN(3) == 0 {
@@ -147,6 +149,8 @@ func (p *plan) workload(rng *rand.Rand) {
 			d := digestOf(o.Records[i].Raw)
 			p.web.must[d]++
 			p.tcp.must[d]++
+			p.web.where[d] = fmt.Sprintf("%s#%d", o.Key, o.Records[i].Index)
+			p.tcp.where[d] = p.web.where[d]
 		}
 	}
 	may := func(o *corpus.Object) (all []digest) {

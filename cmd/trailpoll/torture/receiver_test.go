@@ -63,6 +63,8 @@ type web struct {
 	caFile  string
 	addr    string
 	poison  map[digest]bool // records that are refused, each by itself
+	forGood bool            // ... also when all is healed
+	latency time.Duration   // of answers, at most, until all is healed
 
 	mu      sync.Mutex
 	http    *receivertest.HTTP
@@ -71,9 +73,9 @@ type web struct {
 	healed  atomic.Bool
 }
 
-func newWeb(dir string, w *weather, j *journal, secure bool, poison map[digest]bool) (*web, error) {
-	r := &web{weather: w, journal: j, poison: poison}
-	if secure {
+func newWeb(dir string, w *weather, j *journal, p *plan) (*web, error) {
+	r := &web{weather: w, journal: j, poison: p.poison, forGood: p.poisonForGood, latency: p.latency}
+	if p.secure {
 		ca, err := receivertest.NewCA()
 		if err != nil {
 			return nil, err
@@ -163,7 +165,7 @@ func (r *web) answer(q *receivertest.Request) receivertest.Answer {
 		return receivertest.Answer{Status: http.StatusUnauthorized}
 	}
 	for _, raw := range q.Records {
-		if !r.healed.Load() && r.poison[digestOf(raw)] {
+		if r.poison[digestOf(raw)] && (r.forGood || !r.healed.Load()) {
 			r.weather.hit("400 for one record")
 			return receivertest.Answer{Status: http.StatusBadRequest}
 		}
@@ -197,7 +199,10 @@ func (r *web) answer(q *receivertest.Request) receivertest.Answer {
 		}
 	}
 	// From here on the records are taken.
-	delay := time.Duration(rng.Int64N(int64(20 * time.Millisecond)))
+	var delay time.Duration
+	if !r.healed.Load() {
+		delay = time.Duration(rng.Int64N(int64(r.latency + time.Millisecond)))
+	}
 	lost := r.away.Load()
 	a := receivertest.Answer{}
 	switch kind {

@@ -69,9 +69,9 @@ func play(t *testing.T, program string, seed uint64) result {
 		dir: t.TempDir(), webIn: newJournal(), sysIn: newJournal(),
 	}
 	defer func() {
-		t.Logf("seed %d: %.1fs; %d objects (%v); web %d × %d %s %s secure=%t, downloads %d, syslog %t",
+		t.Logf("seed %d: %.1fs; %d objects (%v); web %d × %d %s %s secure=%t, latency %v, downloads %d, syslog %t",
 			seed, time.Since(began).Seconds(), r.plan.objects, r.plan.kinds,
-			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.downloads, r.plan.sys != nil)
+			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.latency, r.plan.downloads, r.plan.sys != nil)
 		t.Logf("seed %d: the agent: %v", seed, r.plan.actions)
 		t.Logf("seed %d: S3: %v; web: %v; sys: %v", seed, r.plan.s3, r.plan.out, r.plan.sys)
 		t.Logf("seed %d: faults: %v", seed, r.faults)
@@ -110,7 +110,7 @@ func (r *round) set() {
 	r.bucket, err = newBucket(weather("s3", r.plan.s3, 1))
 	r.must(err)
 	r.t.Cleanup(r.bucket.close)
-	r.web, err = newWeb(r.dir, weather("web", r.plan.out, 2), r.webIn, r.plan.secure, r.plan.poison)
+	r.web, err = newWeb(r.dir, weather("web", r.plan.out, 2), r.webIn, r.plan)
 	r.must(err)
 	r.t.Cleanup(r.web.close)
 	outputs := r.web.output(fmt.Sprintf("connections = %d\nbatch_records = %d\ncompression = %q\nformat = %q",
@@ -359,9 +359,7 @@ func (r *round) heal() {
 	if r.sys != nil {
 		r.sys.weather.clear()
 	}
-	if !r.plan.poisonForGood {
-		r.web.healed.Store(true)
-	}
+	r.web.healed.Store(true)
 	r.disk.free()
 	if r.child != nil {
 		if r.lasts(time.Duration(r.rng.Int64N(int64(time.Second)))) {
@@ -438,7 +436,12 @@ func (r *round) check() result {
 }
 
 func (r *round) hold(name string, v verdict) {
+	missing := v.missing
+	v.missing = nil
 	r.t.Logf("%s: %+v", name, v)
+	for _, m := range missing {
+		r.t.Logf("%s: missing: %s", name, m)
+	}
 	if v.lost > 0 || v.halves > 0 {
 		r.t.Errorf("invariant 1: %s: %d records of %d lost, of %d objects no content came whole", name, v.lost, v.written, v.halves)
 	}
