@@ -18,7 +18,9 @@ const (
 	// chunkRecords is how many records of an object are handed on at once.
 	chunkRecords = 512
 	// usualRatio is a guess at what an object inflates to, times its size.
-	usualRatio = 12
+	usualRatio = 20
+	// leastReserve is what is reserved for the smallest object.
+	leastReserve = 64 << 10
 	// heldRecords is the same of an object that is held, and chunksOut how
 	// often so many may be out at once.
 	heldRecords = 4096
@@ -46,6 +48,14 @@ type chunk struct {
 }
 
 func (c *chunk) hold() { c.refs.Add(1) }
+
+// empty gives the chunk's buffer and its share of the budget back before the
+// chunk itself.
+func (c *chunk) empty() {
+	c.home.shelve(c)
+	c.home.budget.give(c.reserved)
+	c.reserved = 0
+}
 
 func (c *chunk) release() {
 	if c.refs.Add(-1) == 0 {
@@ -80,6 +90,13 @@ func (m *memory) get(reserved int64) *chunk {
 		default:
 		}
 	}
+	if more := int64(cap(c.buf)) - reserved; more > 0 {
+		if m.budget.tryTake(more) {
+			reserved += more
+		} else {
+			c.buf = nil // a smaller one, then
+		}
+	}
 	c.reserved = reserved
 	c.refs.Store(1)
 	return c
@@ -95,6 +112,13 @@ func (m *memory) put(c *chunk) {
 	c.reserved = 0
 	clear(c.recs)
 	c.recs = c.recs[:0]
+	m.shelve(c)
+	m.pool.Put(c)
+}
+
+// shelve keeps the chunk's buffer for the next: with the chunk, or, if it is
+// large, among the few that are kept of those.
+func (m *memory) shelve(c *chunk) {
 	if cap(c.buf) > 4*chunkSize {
 		select {
 		case m.large <- c.buf[:0]:
@@ -103,7 +127,6 @@ func (m *memory) put(c *chunk) {
 		c.buf = nil
 	}
 	c.buf = c.buf[:0]
-	m.pool.Put(c)
 }
 
 // fetcher is one download worker.
@@ -124,7 +147,7 @@ func (s *sizes) expect(stored int64) int64 {
 	if s.ratio == 0 {
 		r = usualRatio
 	}
-	return int64(r*float64(stored)) + 4<<10
+	return max(int64(r*float64(stored)), leastReserve)
 }
 
 func (s *sizes) learn(stored int64, inflated int) {
@@ -183,24 +206,17 @@ func (f *fetcher) fetch(ctx context.Context, j *job) error {
 	if body.Size >= 0 {
 		stored = body.Size
 	}
-	lim := cloudtrail.Limits{MaxRecord: s.agent.cfg.MaxRecord, Hold: m.hold, Stored: stored, Expect: int(reserved)}
+	// No more than is reserved is held: an object that turns out larger is read
+	// a second time, in chunks.
+	lim := cloudtrail.Limits{MaxRecord: s.agent.cfg.MaxRecord, Hold: int(reserved), Stored: stored, Expect: int(reserved)}
 	data, err := f.inflater.Inflate(c.buf, body, lim)
 	c.buf = data
-	if over := int64(cap(data)) - c.reserved; over > 0 {
-		settle, err := m.budget.grow(ctx, over)
-		if err != nil {
-			return err
-		}
-		c.reserved += over
-		defer settle()
-	}
 	switch {
 	case errors.Is(err, cloudtrail.ErrHold):
+		f.sizes.learn(stored, 2*int(reserved))
 		etag := body.ETag
 		_ = body.Close()
-		m.budget.give(c.reserved)
-		c.reserved = 0
-		c.buf = nil
+		c.empty()
 		return f.again(ctx, j, lim, etag)
 	case err != nil:
 		return err
@@ -289,7 +305,7 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 		}
 		var err error
 		c.buf, c.recs, err = f.splitter.Fill(c.buf[:0], c.recs[:0:chunkRecords])
-		if over := int64(cap(c.buf)) - chunkSize; over > 0 {
+		if over := int64(cap(c.buf)) + chunkRecords*recordOverhead - c.reserved; over > 0 {
 			settle, gerr := m.budget.grow(ctx, over)
 			if gerr != nil {
 				c.release()
