@@ -113,7 +113,7 @@ func (bs *bodies) encode(f Format, b *record.Batch) (*body, []fault.RecordRefusa
 	out := &body{buf: bs.buffers.get(), spares: bs.buffers}
 	out.refs.Store(1)
 	if !bs.compress {
-		out.buf.Grow(b.Bytes + len(b.Records) + 2)
+		fit(out, b.Bytes+len(b.Records)+2)
 		refused, err := write(out.buf, f, b)
 		return out, refused, err
 	}
@@ -129,6 +129,18 @@ func (bs *bodies) encode(f Format, b *record.Batch) (*body, []fault.RecordRefusa
 	default:
 	}
 	return out, refused, nil
+}
+
+// bodyStep is to what the size of a new buffer is rounded up, in bytes.
+const bodyStep = 64 << 10
+
+// fit makes sure that b's buffer, which is empty, has room for n bytes. One
+// that is too small is replaced: bytes.Buffer.Grow would double it, and batches
+// that differ by a record would each come to hold twice their size.
+func fit(b *body, n int) {
+	if b.buf.Cap() < n {
+		b.buf = bytes.NewBuffer(make([]byte, 0, (n+bodyStep-1)/bodyStep*bodyStep))
+	}
 }
 
 func (bs *bodies) encoder() *gzip.Writer {
