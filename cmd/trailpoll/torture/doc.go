@@ -8,7 +8,14 @@
 //
 // TRAILPOLL_TORTURE is for how long rounds are begun; 90 s if it is not set.
 // TRAILPOLL_SEED is the seed of the first round, the next has the next number:
-// with the seed that a failure prints and TRAILPOLL_TORTURE=1s that round runs
-// alone. The draw is the same each time; how it meets with the agent's threads
-// is not. With -short the campaign is skipped.
+// with what a failure prints and TRAILPOLL_TORTURE=1s that round runs alone.
+// TRAILPOLL_TORTURE_AT is the time (RFC 3339) that the stamps of the objects go
+// by, and belongs to the seed; the last full hour if it is not set. The draw is
+// the same each time; how it meets with the agent's threads is not, so a round
+// may have to be played more than once. TRAILPOLL_TORTURE_LOGS names a folder
+// that takes the agent's logs of a round that failed. With -short the campaign
+// is skipped.
+//
+// As root the state lies on a small file system of its own, so that its disk
+// can be full; else that fault is left out.
 package torture

@@ -34,7 +34,6 @@ type journal struct {
 	// forgotten: what runs up to this one brought, the state may have lost.
 	forgotten int
 	received  int
-	changed   time.Time // when something last came
 }
 
 // noRun is none; the syslog receiver does not know of which run a message is.
@@ -51,7 +50,6 @@ func (j *journal) take(run int, delay time.Duration, lost bool, records [][]byte
 	now := time.Now()
 	q := &request{run: run, at: now, due: now.Add(delay), lost: lost}
 	j.requests = append(j.requests, q)
-	j.changed = now
 	for _, raw := range records {
 		d := digestOf(raw)
 		j.takes[d] = append(j.takes[d], q)
@@ -82,12 +80,6 @@ func (j *journal) forget(run int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.forgotten = run
-}
-
-func (j *journal) count() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.received
 }
 
 // expectations are what a receiver must get and what it may get.

@@ -51,13 +51,20 @@ func TestInvariant1_Torture(t *testing.T) {
 			t.Fatalf("reading TRAILPOLL_SEED: %v", err)
 		}
 	}
+	now := time.Now().UTC().Truncate(time.Hour)
+	if s := os.Getenv("TRAILPOLL_TORTURE_AT"); s != "" {
+		var err error
+		if now, err = time.Parse(time.RFC3339, s); err != nil {
+			t.Fatalf("reading TRAILPOLL_TORTURE_AT: %v", err)
+		}
+	}
 	program := build(t)
 	first := seed
 	began := time.Now()
 	var sum campaign
 	sum.faults = newCounts()
 	for time.Since(began) < lasts && len(sum.failed) < tooMany {
-		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sum.add(play(t, program, seed)) })
+		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sum.add(play(t, program, seed, now)) })
 		if !ok {
 			sum.failed = append(sum.failed, seed)
 		}

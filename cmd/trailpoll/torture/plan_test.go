@@ -83,7 +83,8 @@ type plan struct {
 // rough is about how long the faults of a round last.
 const rough = 9 * time.Second
 
-func draw(seed uint64) *plan {
+// draw draws a round that is played at a time: stamps are some days before it.
+func draw(seed uint64, now time.Time) *plan {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := &plan{
 		seed: seed, web: newExpectations(), tcp: newExpectations(),
@@ -118,16 +119,15 @@ func draw(seed uint64) *plan {
 		p.actions[i].kind = []string{stateCut, stateFlipped, stateDeleted}[rng.IntN(3)]
 		p.actions[i].last, p.actions[i].kill = 0, rng.IntN(2) == 0
 	}
-	p.workload(rng)
+	p.workload(rng, now)
 	return p
 }
 
 // workload draws the objects and when each is written.
-func (p *plan) workload(rng *rand.Rand) {
+func (p *plan) workload(rng *rand.Rand, now time.Time) {
 	c := corpus.New(p.seed)
 	layout := corpus.Layouts()[rng.IntN(len(corpus.Layouts()))]
 	p.prefix = layout.Prefix
-	now := time.Now()
 	traffic := corpus.Traffic{
 		Layout: layout, Accounts: 1 + rng.IntN(3), Regions: corpus.Regions()[:1+rng.IntN(3)],
 		From: now.Add(-time.Duration(1+rng.IntN(48)) * time.Hour), Slots: 3 + rng.IntN(6), FilesPerSlot: 1 + rng.IntN(3),
@@ -237,7 +237,7 @@ func (p *plan) bad(c *corpus.Corpus, l corpus.Layout, rng *rand.Rand, now time.T
 
 // drawPoison draws records that the receiver refuses, for good or until all is healed.
 func (p *plan) drawPoison(from []corpus.Object, rng *rand.Rand) {
-	if len(from) == 0 || rng.IntN(3) != 0 {
+	if len(from) == 0 || rng.IntN(2) != 0 {
 		return
 	}
 	p.poisonForGood = rng.IntN(2) == 0
