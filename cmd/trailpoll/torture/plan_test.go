@@ -133,6 +133,9 @@ func (p *plan) workload(rng *rand.Rand, now time.Time) {
 		From: now.Add(-time.Duration(1+rng.IntN(48)) * time.Hour), Slots: 3 + rng.IntN(6), FilesPerSlot: 1 + rng.IntN(3),
 		Records: []int{0, 5, 40, 300, 300}[rng.IntN(5)], OneTrail: rng.IntN(2) == 0, Clutter: rng.IntN(2) == 0,
 	}
+	if rng.IntN(2) == 0 { // of the last hour: what comes first
+		traffic.From = now.Add(-time.Duration(rng.IntN(60)) * time.Minute)
+	}
 	anytime := func() time.Duration {
 		if rng.IntN(3) == 0 {
 			return 0
