@@ -26,6 +26,11 @@ path_style = true
 type = "static"
 access_key_id     = "{{.AccessKey}}"
 secret_access_key = "{{.SecretKey}}"
+{{- if .TLS}}
+
+[source.tls]
+ca_file = '{{.Dir}}/ca.pem'
+{{- end}}
 {{range $i, $o := .Outputs}}
 [[output]]
 name = "out-{{$i}}"
@@ -41,6 +46,11 @@ compression   = "{{if $o.Gzip}}gzip{{else}}none{{end}}"
 batch_records = {{$.BatchRecords}}
 batch_bytes   = "{{$.BatchBytes}}B"
 connections   = {{$.Connections}}
+{{- if $.TLS}}
+
+[output.tls]
+ca_file = '{{$.Dir}}/ca.pem'
+{{- end}}
 {{- end}}
 {{end}}`))
 
@@ -52,6 +62,7 @@ type settings struct {
 	URL, Syslog              string
 	Downloads, Connections   int
 	BatchRecords, BatchBytes int
+	TLS                      bool
 	Outputs                  []outputSettings
 }
 
@@ -62,11 +73,17 @@ type outputSettings struct {
 
 // configure writes the agent's configuration for a work into dir, with a state
 // that is empty, and returns its path.
-func configure(dir, memory, endpoint string, to *receiver, w *work) (path string, err error) {
+func configure(dir, memory string, st *stage, w *work) (path string, err error) {
 	s := settings{
-		Dir: filepath.ToSlash(dir), Memory: memory, Start: cmp.Or(w.start, "-30d"), Bucket: bucketName, Region: region, Endpoint: endpoint,
-		AccessKey: accessKey, SecretKey: secretKey, URL: to.url, Syslog: to.syslog.Addr().String(),
-		Downloads: downloads, Connections: connections, BatchRecords: batchRecords, BatchBytes: batchBytes,
+		Dir: filepath.ToSlash(dir), Memory: memory, Start: cmp.Or(w.start, "-30d"), Bucket: bucketName, Region: region, Endpoint: st.s3.URL(),
+		AccessKey: accessKey, SecretKey: secretKey, URL: st.to.url, Syslog: st.to.syslog.Addr().String(),
+		Downloads: cmp.Or(w.downloads, downloads), Connections: connections, BatchRecords: batchRecords, BatchBytes: batchBytes, TLS: w.tls,
+	}
+	if w.tls {
+		s.Endpoint, s.URL = st.s3TLS, st.toTLS
+		if err := os.WriteFile(filepath.Join(dir, "ca.pem"), st.ca, 0o600); err != nil {
+			return "", err
+		}
 	}
 	for _, o := range w.outputs {
 		s.Outputs = append(s.Outputs, outputSettings{o.kind, o.gzip})

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	stdgzip "compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -39,6 +41,7 @@ type bare struct {
 	url     string
 	batches sync.Pool // of *batch
 	full    chan *batch
+	stdlib  bool
 }
 
 // batch is NDJSON on its way.
@@ -52,6 +55,7 @@ func runBare(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bare", flag.ContinueOnError)
 	endpoint := f.String("endpoint", "", "of S3")
 	url := f.String("url", "", "where to post")
+	stdlib := f.Bool("stdlib", false, "inflate and split with the standard library")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -73,6 +77,7 @@ func runBare(ctx context.Context, args []string) error {
 		url:     *url,
 		batches: sync.Pool{New: func() any { return new(batch) }},
 		full:    make(chan *batch),
+		stdlib:  *stdlib,
 	}
 	return b.run(ctx)
 }
@@ -137,6 +142,13 @@ func (b *bare) fetch(ctx context.Context, keys <-chan string) error {
 		if err != nil {
 			return fmt.Errorf("getting %s: %w", key, err)
 		}
+		if b.stdlib {
+			out, err = b.decode(ctx, got.Body, out)
+			if err = errors.Join(err, got.Body.Close()); err != nil {
+				return fmt.Errorf("reading %s: %w", key, err)
+			}
+			continue
+		}
 		inflated.Reset()
 		if err = unzip.Reset(got.Body); err == nil {
 			_, err = inflated.ReadFrom(&unzip)
@@ -169,21 +181,47 @@ func (b *bare) split(ctx context.Context, dec *jsontext.Decoder, out *batch) (*b
 		if err != nil {
 			return out, err
 		}
-		if out.records == batchRecords || out.records > 0 && out.buf.Len()-out.records+len(raw) > batchBytes {
-			if err := b.hand(ctx, out); err != nil {
-				return out, err
-			}
-			out = b.batches.Get().(*batch)
+		if out, err = b.add(ctx, out, raw); err != nil {
+			return out, err
 		}
-		out.buf.Write(raw)
-		out.buf.WriteByte('\n')
-		out.records++
 	}
 	for range 2 { // `]`, `}`
 		if _, err := dec.ReadToken(); err != nil {
 			return out, err
 		}
 	}
+	return out, nil
+}
+
+// decode is how a program with the standard library alone would do it.
+func (b *bare) decode(ctx context.Context, r io.Reader, out *batch) (*batch, error) {
+	unzip, err := stdgzip.NewReader(r)
+	if err != nil {
+		return out, err
+	}
+	var log struct{ Records []json.RawMessage }
+	if err := json.NewDecoder(unzip).Decode(&log); err != nil {
+		return out, err
+	}
+	for _, raw := range log.Records {
+		if out, err = b.add(ctx, out, raw); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// add puts a record into a batch, and returns the batch for the next one.
+func (b *bare) add(ctx context.Context, out *batch, raw []byte) (*batch, error) {
+	if out.records == batchRecords || out.records > 0 && out.buf.Len()-out.records+len(raw) > batchBytes {
+		if err := b.hand(ctx, out); err != nil {
+			return out, err
+		}
+		out = b.batches.Get().(*batch)
+	}
+	out.buf.Write(raw)
+	out.buf.WriteByte('\n')
+	out.records++
 	return out, nil
 }
 

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,13 +95,13 @@ func TestFill(t *testing.T) {
 }
 
 func TestConfigurationIsValid(t *testing.T) {
-	to, err := newReceiver()
+	st, err := newStage()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.Close()
-	for _, w := range works() {
-		path, err := configure(t.TempDir(), "32MiB", "http://127.0.0.1:1", to, &w)
+	defer st.Close()
+	for _, w := range slices.Concat(works(), waits()) {
+		path, err := configure(t.TempDir(), "32MiB", st, &w)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +110,7 @@ func TestConfigurationIsValid(t *testing.T) {
 			t.Errorf("%s: %v", w.name, err)
 			continue
 		}
-		if len(c.Outputs) != len(w.outputs) || c.Agent.Downloads != downloads {
+		if len(c.Outputs) != len(w.outputs) || c.Agent.Downloads != cmp.Or(w.downloads, downloads) {
 			t.Errorf("%s: %d outputs, %d downloads", w.name, len(c.Outputs), c.Agent.Downloads)
 		}
 	}
@@ -122,7 +125,7 @@ func TestMeasure(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	var table, progress bytes.Buffer
 	file := filepath.Join(dir, "bench.json")
-	if code := run([]string{"-n", "2", "-scale", "0.002", "-json", file}, &table, &progress); code != 0 {
+	if code := run([]string{"-n", "2", "-scale", "0.002", "-json", file, "-svg", file + ".svg"}, &table, &progress); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, &progress)
 	}
 	b, err := os.ReadFile(file)
@@ -143,6 +146,13 @@ func TestMeasure(t *testing.T) {
 		if !strings.Contains(table.String(), m.Name) {
 			t.Errorf("the table lacks %q:\n%s", m.Name, &table)
 		}
+	}
+
+	if len(r.Waits) != len(waits()) || len(r.Growth) != len(growings()) || len(r.Works[0].Others) == 0 {
+		t.Errorf("%d waits, %d growths, %d others", len(r.Waits), len(r.Growth), len(r.Works[0].Others))
+	}
+	if svg, err := os.ReadFile(file + ".svg"); err != nil || xml.Unmarshal(svg, new(struct{})) != nil || !bytes.Contains(svg, []byte("bare loop")) {
+		t.Errorf("no chart: %v\n%s", err, svg)
 	}
 
 	if code := run([]string{"profile", "-dir", dir, "-scale", "0.002", "-only", "syslog|two"}, &table, &progress); code != 0 {

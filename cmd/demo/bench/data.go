@@ -31,6 +31,7 @@ type stored struct {
 	objects, records int
 	inflated         int64 // bytes of all records
 	stored           int64 // bytes of all objects, as stored
+	keys             []string
 }
 
 // fill puts a set into the bucket: two accounts, two regions, stamps that end
@@ -56,14 +57,20 @@ func fill(s3 *s3test.Server, s set) (stored, error) {
 	for i := range s.objects {
 		stream, nth := streams[i%len(streams)], i/len(streams)
 		stamp := from.Add(time.Duration(nth/slotFiles) * slot)
-		key := fmt.Sprintf("AWSLogs/%s/CloudTrail/%s/%s/%s_CloudTrail_%s_%s_%016X.json.gz", stream[0], stream[1],
-			stamp.Format("2006/01/02"), stream[0], stream[1], stamp.Format("20060102T1504Z"), uint64(i)*0x9e3779b97f4a7c15)
+		key := logKey(stream[0], stream[1], stamp, i)
+		out.keys = append(out.keys, key)
 		b := i % len(bodies)
 		s3.PutObject(bucketName, key, s3test.Object{Body: bodies[b], LastModified: stamp.Add(3 * time.Minute)})
 		out.inflated += sizes[b]
 		out.stored += int64(len(bodies[b]))
 	}
 	return out, nil
+}
+
+// logKey is the key of a log file; n makes it the only one.
+func logKey(account, region string, stamp time.Time, n int) string {
+	return fmt.Sprintf("AWSLogs/%s/CloudTrail/%s/%s/%[1]s_CloudTrail_%[2]s_%[4]s_%016[5]X.json.gz", account, region,
+		stamp.Format("2006/01/02"), stamp.Format("20060102T1504Z"), uint64(n)*0x9e3779b97f4a7c15)
 }
 
 // makeBodies makes the different contents of a set. Records are the corpus's,

@@ -36,16 +36,12 @@ type idleCost struct {
 // measureIdle has the agent settle an estate, and then measures runs that find
 // nothing new, with a delay on each request.
 func (e *environment) measureIdle(ctx context.Context, n int) (m *idleCost, err error) {
-	s3, err := s3test.Start(s3test.Config{})
+	st, err := newStage()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s3.Close()) }()
-	to, err := newReceiver()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, to.Close()) }()
+	defer func() { err = errors.Join(err, st.Close()) }()
+	s3 := st.s3
 	body, _, err := makeBodies(set{objects: 1, records: 1})
 	if err != nil {
 		return nil, err
@@ -60,7 +56,7 @@ func (e *environment) measureIdle(ctx context.Context, n int) (m *idleCost, err 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	config, err := configure(dir, e.memory, s3.URL(), to, &work{outputs: []output{{kind: "https"}}, start: fmt.Sprintf("-%dd", idleDays)})
+	config, err := configure(dir, e.memory, st, &work{outputs: []output{{kind: "https"}}, start: fmt.Sprintf("-%dd", idleDays)})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ type options struct {
 	runs       int
 	only       *regexp.Regexp // which works; nil = all
 	json       string         // file for the result; "" = none
+	svg        string         // file for the chart; "" = none
 	memory     string         // the agent's setting
 	scale      float64        // of the number of objects
 	profileDir string         // with profile
@@ -85,14 +87,15 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&only, "only", "", "a regular expression over the names of the works to do; empty = all")
-	f.StringVar(&o.memory, "memory", "64MiB", "the agent's ceiling for records in flight")
+	f.StringVar(&o.memory, "memory", "32MiB", "the agent's ceiling for records in flight")
 	f.Float64Var(&o.scale, "scale", 1, "times the usual number of objects")
 	if profile {
 		f.StringVar(&o.profileDir, "dir", ".", "where to write the profiles")
 	} else {
 		f.StringVar(&o.agent, "agent", "", "the agent's program; empty = build it, which takes the benchmark to be run in its own folder")
-		f.IntVar(&o.runs, "n", 5, "how often each pair is run")
+		f.IntVar(&o.runs, "n", 3, "how often each pair is run")
 		f.StringVar(&o.json, "json", "", "write the result to this `FILE`, too")
+		f.StringVar(&o.svg, "svg", "", "draw the result into this `FILE`, too")
 	}
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -109,11 +112,24 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 			return nil, fmt.Errorf("reading -only: %w", err)
 		}
 	}
-	if len(chosen(o)) == 0 && (profile || !o.only.MatchString(idleName)) {
+	names := []string{}
+	for _, w := range slices.Concat(works(), waits()) {
+		names = append(names, w.name)
+	}
+	if !profile {
+		names = append(names, idleName)
+		for _, g := range growings() {
+			names = append(names, g.name)
+		}
+	}
+	if !slices.ContainsFunc(names, o.wants) {
 		return nil, errors.New("no work has a name that -only matches")
 	}
 	return o, nil
 }
+
+// wants reports whether a work is asked for.
+func (o *options) wants(name string) bool { return o.only == nil || o.only.MatchString(name) }
 
 func ended(stderr io.Writer, err error) int {
 	if err != nil {
@@ -145,14 +161,31 @@ func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) (err 
 	}
 	r := &report{Schema: 1, Began: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Pairs: o.runs, Memory: o.memory}
 	e := &environment{self: self, agent: agent, memory: o.memory, stderr: stderr}
-	for _, w := range chosen(o) {
+	for _, w := range chosen(o, works()) {
 		m, err := e.measure(ctx, w, o.runs)
 		if err != nil {
 			return fmt.Errorf("measuring %q: %w", w.name, err)
 		}
 		r.Works = append(r.Works, *m)
 	}
-	if o.only == nil || o.only.MatchString(idleName) {
+	for _, w := range chosen(o, waits()) {
+		m, err := e.measureWait(ctx, w, min(o.runs, 2))
+		if err != nil {
+			return fmt.Errorf("measuring %q: %w", w.name, err)
+		}
+		r.Waits = append(r.Waits, *m)
+	}
+	for _, g := range growings() {
+		if !o.wants(g.name) {
+			continue
+		}
+		m, err := e.measureGrowth(ctx, g, o.runs, o.scale)
+		if err != nil {
+			return fmt.Errorf("measuring %q: %w", g.name, err)
+		}
+		r.Growth = append(r.Growth, *m)
+	}
+	if o.wants(idleName) {
 		if r.Idle, err = e.measureIdle(ctx, o.runs); err != nil {
 			return fmt.Errorf("measuring %q: %w", idleName, err)
 		}
@@ -160,6 +193,11 @@ func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) (err 
 	r.WallSeconds = time.Since(r.Began).Seconds()
 	if err := r.print(stdout); err != nil {
 		return err
+	}
+	if o.svg != "" {
+		if err := r.draw(o.svg); err != nil {
+			return err
+		}
 	}
 	if o.json == "" {
 		return nil

@@ -26,10 +26,12 @@ type measured struct {
 	RecordBytes float64 `json:"record_bytes"` // in the middle
 	StoredBytes int64   `json:"stored_bytes"` // of all objects
 	Reach       float64 `json:"reach,omitempty"`
+	PeakReach   int64   `json:"peak_memory_reach_bytes"`
 	Pairs       []pair  `json:"pairs"`
 	Agent       cost    `json:"agent"` // medians
 	Bare        cost    `json:"bare"`
 	Ratio       spread  `json:"ratio"` // of CPU-seconds, over the pairs
+	Others      []other `json:"others,omitempty"`
 }
 
 // pair is one run of each program, one after the other.
@@ -55,17 +57,12 @@ func spreadOf(x []float64) spread {
 // changes from pair to pair, so that neither gains from a machine that slows
 // down or speeds up.
 func (e *environment) measure(ctx context.Context, w work, n int) (m *measured, err error) {
-	s3, err := s3test.Start(s3test.Config{})
+	st, err := newStage()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s3.Close()) }()
-	to, err := newReceiver()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	in, err := fill(s3, w.set)
+	defer func() { err = errors.Join(err, st.Close()) }()
+	in, err := fill(st.s3, w.set)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +73,8 @@ func (e *environment) measure(ctx context.Context, w work, n int) (m *measured, 
 	for i := range n {
 		var p pair
 		runs := []func() error{
-			func() (err error) { p.Bare, err = e.runBare(ctx, s3, to, &w); return err },
-			func() (err error) { p.Agent, err = e.runAgent(ctx, s3, to, &w); return err },
+			func() (err error) { p.Bare, err = e.runBare(ctx, st, &w); return err },
+			func() (err error) { p.Agent, err = e.runAgent(ctx, st, &w); return err },
 		}
 		if i%2 == 1 {
 			slices.Reverse(runs)
@@ -91,7 +88,13 @@ func (e *environment) measure(ctx context.Context, w work, n int) (m *measured, 
 		fmt.Fprintf(e.stderr, "%s, pair %d of %d: agent %.2f, bare loop %.2f CPU-seconds, ratio %.2f\n",
 			w.name, i+1, n, p.Agent.CPU, p.Bare.CPU, p.Agent.CPU/p.Bare.CPU)
 	}
+	if w.others {
+		if m.Others, err = e.measureOthers(ctx, st, &w, &in, min(n, 2)); err != nil {
+			return nil, err
+		}
+	}
 	m.conclude()
+	m.PeakReach = peakReach
 	return m, nil
 }
 
@@ -118,42 +121,46 @@ func (m *measured) conclude() {
 	m.Bare = medians(func(p *pair) *cost { return &p.Bare })
 }
 
-// runBare runs the bare loop once.
-func (e *environment) runBare(ctx context.Context, s3 *s3test.Server, to *receiver, w *work) (cost, error) {
-	to.reset()
-	s3.ResetCounts()
-	c, err := runChild(ctx, e.self, []string{bareCommand, "-endpoint", s3.URL(), "-url", to.url})
+// runBare runs the bare loop once; with more, flags of its own.
+func (e *environment) runBare(ctx context.Context, st *stage, w *work, more ...string) (cost, error) {
+	st.reset()
+	c, err := runChild(ctx, e.self, append([]string{bareCommand, "-endpoint", st.s3.URL(), "-url", st.to.url}, more...))
 	if err == nil {
-		err = to.check(w.set.total())
+		err = st.to.check(w.set.total())
 	}
 	if err != nil {
 		return cost{}, fmt.Errorf("running the bare loop: %w", err)
 	}
-	c.asked(s3)
+	c.asked(st.s3)
 	return c, nil
 }
 
 // runAgent runs the agent once, from an empty state.
-func (e *environment) runAgent(ctx context.Context, s3 *s3test.Server, to *receiver, w *work) (c cost, err error) {
+func (e *environment) runAgent(ctx context.Context, st *stage, w *work) (c cost, err error) {
 	dir, err := os.MkdirTemp("", "trailpoll-bench-")
 	if err != nil {
 		return cost{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	config, err := configure(dir, e.memory, s3.URL(), to, w)
+	config, err := configure(dir, e.memory, st, w)
 	if err != nil {
 		return cost{}, err
 	}
-	to.reset()
-	s3.ResetCounts()
-	c, err = runChild(ctx, e.agent, []string{"run", "--once", "--config", config})
+	return e.runAgentWith(ctx, st, config, w.set.total()*len(w.outputs))
+}
+
+// runAgentWith runs the agent once, as a configuration says, which is to bring
+// so many records.
+func (e *environment) runAgentWith(ctx context.Context, st *stage, config string, records int) (cost, error) {
+	st.reset()
+	c, err := runChild(ctx, e.agent, []string{"run", "--once", "--config", config})
 	if err == nil {
-		err = to.check(w.set.total() * len(w.outputs))
+		err = st.to.check(records)
 	}
 	if err != nil {
 		return cost{}, fmt.Errorf("running the agent: %w", err)
 	}
-	c.asked(s3)
+	c.asked(st.s3)
 	return c, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func profileAll(ctx context.Context, o *options, stdout io.Writer) error {
 	if err := os.MkdirAll(o.profileDir, 0o755); err != nil {
 		return err
 	}
-	for _, w := range chosen(o) {
+	for _, w := range chosen(o, slices.Concat(works(), waits())) {
 		base := filepath.Join(o.profileDir, strings.ToLower(notInName.ReplaceAllString(w.name, "-")))
 		if err := profileOne(ctx, self, o.memory, base, &w); err != nil {
 			return fmt.Errorf("profiling %q: %w", w.name, err)
@@ -52,31 +53,29 @@ func profileAll(ctx context.Context, o *options, stdout io.Writer) error {
 }
 
 func profileOne(ctx context.Context, self, memory, base string, w *work) (err error) {
-	s3, err := s3test.Start(s3test.Config{})
+	st, err := newStage()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s3.Close()) }()
-	to, err := newReceiver()
-	if err != nil {
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if _, err := fill(st.s3, w.set); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	if _, err := fill(s3, w.set); err != nil {
-		return err
+	if w.delay > 0 {
+		st.s3.Inject(func(string, string, string, int) s3test.Fault { return s3test.Fault{Delay: w.delay} })
 	}
 	dir, err := os.MkdirTemp("", "trailpoll-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	file, err := configure(dir, memory, s3.URL(), to, w)
+	file, err := configure(dir, memory, st, w)
 	if err != nil {
 		return err
 	}
 	_, err = runChild(ctx, self, []string{inProcessCommand, "-config", file, "-profiles", base})
 	if err == nil {
-		err = to.check(w.set.total() * len(w.outputs))
+		err = st.to.check(w.set.total() * len(w.outputs))
 	}
 	return err
 }
@@ -132,6 +131,7 @@ func runHere(ctx context.Context, conf *config.Config) (err error) {
 	s := &conf.Sources[0]
 	bucket, err := s3source.New(s3source.Config{
 		Bucket: s.Bucket.Name, Region: s.Bucket.Region, Endpoint: s.Bucket.Endpoint, PathStyle: s.Bucket.PathStyle,
+		CAFile: s.Bucket.CAFile,
 		Credentials: s3source.Credentials{
 			Type: s3source.Static, AccessKeyID: s.Credentials.AccessKeyID,
 			SecretAccessKey: s.Credentials.SecretAccessKey.Reveal(),

@@ -19,6 +19,8 @@ type report struct {
 	Pairs       int        `json:"pairs"`
 	Memory      string     `json:"memory"` // the agent's setting
 	Works       []measured `json:"works"`
+	Waits       []waited   `json:"waits,omitempty"`
+	Growth      []growth   `json:"growth,omitempty"`
 	Idle        *idleCost  `json:"idle,omitempty"`
 }
 
@@ -43,7 +45,7 @@ func (r *report) print(w io.Writer) error {
 		per := 1e6 / float64(m.Records)
 		reach := "–"
 		if m.Reach > 0 {
-			reach = fmt.Sprintf("< %.2f", m.Reach)
+			reach = fmt.Sprintf("≤ %.2f", m.Reach)
 		}
 		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f\t%.2f (%.2f–%.2f)\t%s\t%.2f\t%.2f\t%s\t%s\t%d\t\n", m.Name, m.Records, m.RecordBytes,
 			m.Agent.CPU*per, m.Bare.CPU*per, m.Ratio.Median, m.Ratio.Min, m.Ratio.Max, reach,
@@ -52,11 +54,39 @@ func (r *report) print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	r.printRest(&b)
 	if r.Idle != nil {
 		fmt.Fprintf(&b, "\n%v", r.Idle)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printRest writes what is not measured beside the bare loop.
+func (r *report) printRest(b *strings.Builder) {
+	fmt.Fprintf(b, "Peak memory to reach with memory = \"32MiB\": ≤ %s MiB.\n", mebibytes(peakReach))
+	for i := range r.Works {
+		for j := range r.Works[i].Others {
+			o := &r.Works[i].Others[j]
+			fmt.Fprintf(b, "%s by %s: %.1f CPU-seconds per million records (measured on %d).\n", r.Works[i].Name, o.Name, o.perMillion(), o.Records)
+		}
+	}
+	for i := range r.Waits {
+		w := &r.Waits[i]
+		fmt.Fprintf(b, "%s: %.0f objects/s, %.0f %% of downloads ÷ latency", w.Name, w.Rate, 100*w.Share)
+		if w.Reach > 0 {
+			fmt.Fprintf(b, " (reach: %.0f %%)", 100*w.Reach)
+		}
+		fmt.Fprintf(b, "; peak %s MiB.\n", mebibytes(w.Peak))
+	}
+	for i := range r.Growth {
+		g := &r.Growth[i]
+		fmt.Fprintf(b, "%s: CPU-seconds per million records, less an idle pass:", g.Name)
+		for j := range g.Points {
+			fmt.Fprintf(b, " %.1f at %d,", g.Points[j].perMillion(), g.Points[j].At)
+		}
+		fmt.Fprintf(b, " last ÷ first %.2f (reach: ≤ %.2f).\n", g.Ratio, g.Reach)
+	}
 }
 
 func mebibytes(n int64) string {

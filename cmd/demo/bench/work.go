@@ -1,6 +1,9 @@
 package main
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // What agent and bare loop have in common.
 const (
@@ -20,14 +23,23 @@ type set struct {
 // total is how many records the set has.
 func (s set) total() int { return s.objects * s.records }
 
+// peakReach is how much memory the agent may have resident with
+// memory = "32MiB", in bytes.
+const peakReach = 64 << 20
+
 // work is one thing to measure: a set, and what the agent does with it. The
-// bare loop always does the same: it posts the set once, as plain NDJSON.
+// bare loop always does the same: it posts the set once, as plain NDJSON over
+// plain HTTP.
 type work struct {
-	name    string
-	set     set
-	outputs []output
-	reach   float64 // the ratio to stay under; 0 = none was set
-	start   string  // of the source; "" = 30 days back
+	name      string
+	set       set
+	outputs   []output
+	reach     float64       // the most that the ratio may be; 0 = none was set
+	start     string        // of the source; "" = 30 days back
+	downloads int           // of the agent; 0 = downloads
+	tls       bool          // S3 and receiver over TLS, each with an authority of its own
+	delay     time.Duration // of each of S3's answers
+	others    bool          // compared with other ways, too
 }
 
 // output is one output of the agent.
@@ -36,34 +48,51 @@ type output struct {
 	gzip bool
 }
 
-// works are all that is measured, the most telling first.
+var (
+	plain = []output{{kind: "https"}}
+	large = set{objects: 1000, records: 500}
+	small = set{objects: 20_000, records: 10}
+)
+
+// works are all that is measured beside the bare loop, the most telling first.
 func works() []work {
-	plain := []output{{kind: "https"}}
-	large := set{objects: 1000, records: 500}
-	small := set{objects: 20_000, records: 10}
 	return []work{
-		{name: "1,000 objects of 500 records", set: large, outputs: plain, reach: 1.6},
-		{name: "20,000 objects of 10 records", set: small, outputs: plain},
-		{name: "1,000 of 500, gzip on", set: large, outputs: []output{{kind: "https", gzip: true}}},
-		{name: "1,000 of 500, two outputs", set: large, outputs: []output{{kind: "https"}, {kind: "https"}}},
-		{name: "1,000 of 500, syslog over TCP", set: large, outputs: []output{{kind: "syslog"}}},
+		{name: "1,000 objects of 500 records", set: large, outputs: plain, reach: 1.25, others: true},
+		{name: "20,000 objects of 10 records", set: small, outputs: plain, reach: 1.3, others: true},
+		{name: "1,000 of 500, gzip on", set: large, outputs: []output{{kind: "https", gzip: true}}, reach: 2.2},
+		{name: "1,000 of 500, TLS both ways", set: large, outputs: plain, tls: true, reach: 1.35},
+		{name: "1,000 of 500, syslog over TCP", set: large, outputs: []output{{kind: "syslog"}}, reach: 1.25},
+		{name: "1,000 of 500, two outputs", set: large, outputs: []output{{kind: "https"}, {kind: "https"}}, reach: 1.6},
 		{name: "one object of 150 MB", set: set{objects: 1, records: 100_000, large: 150_000_000}, outputs: plain},
 	}
 }
 
-// chosen are the works that the flags ask for.
-func chosen(o *options) (all []work) {
-	for _, w := range works() {
-		if o.only != nil && !o.only.MatchString(w.name) {
-			continue
+// waits are the works with a distance between the agent and S3.
+func waits() []work {
+	const far, many = 30 * time.Millisecond, 64
+	return []work{
+		{name: "30 ms away, 64 downloads, 20,000 objects of 10", set: small, outputs: plain, downloads: many, delay: far, reach: 0.9},
+		{name: "30 ms away, 64 downloads, 1,000 objects of 500", set: large, outputs: plain, downloads: many, delay: far},
+	}
+}
+
+// chosen are those works that the flags ask for.
+func chosen(o *options, from []work) (all []work) {
+	for _, w := range from {
+		if o.wants(w.name) {
+			w.set = w.set.scaled(o.scale)
+			all = append(all, w)
 		}
-		if w.set.objects > 1 {
-			w.set.objects = max(1, int(math.Round(float64(w.set.objects)*o.scale)))
-		} else {
-			w.set.records = max(1, int(float64(w.set.records)*o.scale))
-			w.set.large = int(float64(w.set.large) * o.scale)
-		}
-		all = append(all, w)
 	}
 	return all
+}
+
+func (s set) scaled(by float64) set {
+	if s.objects > 1 {
+		s.objects = max(1, int(math.Round(float64(s.objects)*by)))
+		return s
+	}
+	s.records = max(1, int(float64(s.records)*by))
+	s.large = int(float64(s.large) * by)
+	return s
 }
