@@ -89,11 +89,17 @@ type expectations struct {
 	where map[digest]string // key and number, of one place where it was written
 	// Of an object that was written over, all records of one of its contents
 	// must come.
-	either [][][]digest
+	either []overwritten
 }
 
 func newExpectations() *expectations {
 	return &expectations{must: map[digest]int{}, may: map[digest]int{}, where: map[digest]string{}}
+}
+
+// overwritten is an object that was written over, with the records of each content.
+type overwritten struct {
+	key      string
+	contents [2][]digest
 }
 
 // verdict is what the comparison found, counted in records.
@@ -166,17 +172,21 @@ func (j *journal) judge(e *expectations) (v verdict) {
 			v.most, v.worst = n, run
 		}
 	}
-	for _, contents := range e.either {
-		whole := false
-		for _, content := range contents {
-			all := true
-			for _, d := range content {
-				all = all && len(j.takes[d]) > 0
+	for _, o := range e.either {
+		whole, gaps := false, ""
+		for n, content := range o.contents {
+			var missing []int
+			for i, d := range content {
+				if len(j.takes[d]) == 0 {
+					missing = append(missing, i)
+				}
 			}
-			whole = whole || all
+			whole = whole || len(missing) == 0
+			gaps += fmt.Sprintf("; of the %d records of content %d, %d: %v", len(content), n+1, len(missing), missing[:min(len(missing), 20)])
 		}
 		if !whole {
 			v.halves++
+			v.missing = append(v.missing, o.key+gaps)
 		}
 	}
 	return v

@@ -192,7 +192,7 @@ func (p *plan) workload(rng *rand.Rand, now time.Time) {
 			second := may(&other)
 			p.writes = append(p.writes, write{at + time.Duration(rng.Int64N(int64(2*time.Second))), o.Key, other.Body})
 			for _, e := range []*expectations{p.web, p.tcp} {
-				e.either = append(e.either, [][]digest{first, second})
+				e.either = append(e.either, overwritten{o.Key, [2][]digest{first, second}})
 			}
 			p.kinds.add("overwritten")
 		default:
