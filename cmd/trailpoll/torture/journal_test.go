@@ -115,6 +115,13 @@ type verdict struct {
 	missing                  []string // where some of the lost ones were written
 }
 
+// String is the verdict on one line, less what is missing.
+func (v *verdict) String() string {
+	return fmt.Sprintf("written %d, received %d, lost %d, altered %d, repeated %d (by lost answers %d, by kills %d, "+
+		"at most %d after that of run %d, by damage %d, unaccounted for %d), %d written over and in no content whole",
+		v.written, v.received, v.lost, v.altered, v.repeated, v.byLost, v.byKill, v.most, v.worst, v.byDamage, v.unexcused, v.halves)
+}
+
 // judge holds what came against what is expected.
 func (j *journal) judge(e *expectations) (v verdict) {
 	j.mu.Lock()

@@ -437,10 +437,8 @@ func (r *round) check() result {
 }
 
 func (r *round) hold(name string, v verdict) {
-	missing := v.missing
-	v.missing = nil
-	r.t.Logf("%s: %+v", name, v)
-	for _, m := range missing {
+	r.t.Logf("%s: %v", name, &v)
+	for _, m := range v.missing {
 		r.t.Logf("%s: missing: %s", name, m)
 	}
 	if v.lost > 0 || v.halves > 0 {
