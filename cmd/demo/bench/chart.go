@@ -9,8 +9,8 @@ import (
 
 // bar is one bar of the chart.
 type bar struct {
-	label, value, colour string
-	size                 float64
+	label, colour string
+	size          float64
 }
 
 // The chart's measures, in pixels, and its colours, which show on light and
