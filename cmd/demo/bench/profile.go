@@ -23,6 +23,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent/config"
 	"github.com/trailpoll/trailpoll/agent/output/https"
 	"github.com/trailpoll/trailpoll/agent/output/syslog"
+	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
 	"github.com/trailpoll/trailpoll/agent/s3source"
 	"github.com/trailpoll/trailpoll/checkpoint"
 )
@@ -197,6 +198,7 @@ func outputHere(o *config.Output) (agent.OutputConfig, error) {
 	to, err := https.New(https.Config{
 		URL: h.URL.Reveal(), Format: https.Format(h.Format), Compression: h.Compression,
 		Timeout: time.Duration(h.Timeout), Connections: h.Connections,
+		TLS: tlsconf.Config{CAFile: h.TLS.CAFile},
 	})
 	out.Output = to
 	out.BatchRecords, out.BatchBytes = h.BatchRecords, int(h.BatchBytes)
