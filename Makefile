@@ -11,7 +11,7 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-real simulate scale lint vuln fuzz bench cover clean FORCE
+.PHONY: help build demo test test-race test-real simulate scale torture lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
@@ -50,6 +50,9 @@ simulate: ## a month of a bucket's life, with late objects, crashes and downtime
 
 scale: ## the checkpoint with 30 days of a million objects a day
 	TRAILPOLL_SCALE=1 $(GO) test ./checkpoint -run TestScale -v -timeout 30m
+
+torture: ## faults drawn from a seed against the real program, for TORTURE (10m)
+	TRAILPOLL_TORTURE=$(or $(TORTURE),10m) $(GO) test -count=1 ./cmd/trailpoll/torture -run Torture -v -timeout 0
 
 lint: ## golangci-lint, with the rules of who may import whom
 	golangci-lint run --allow-parallel-runners $(PKG)

@@ -26,7 +26,6 @@ import (
 // Agent is the whole at work. New makes it, Run runs it once.
 type Agent struct {
 	cfg     Config
-	memory  *memory
 	sources []*source
 	outputs []*delivery
 	settler *settler
@@ -56,7 +55,6 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg:     cfg,
-		memory:  newMemory(cfg.Memory, cfg.MaxRecord),
 		trouble: newTroubles(cfg.Log),
 		nudge:   make(chan struct{}, 1),
 	}

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
@@ -109,6 +108,30 @@ func reasonOf(k fault.Kind) record.Reason {
 	return record.Refused
 }
 
+// all delivers the batch. Where the receiver refuses each of many records and
+// takes none, it is not the records that are wrong: none of them is parked, and
+// the output is held.
+func (a *attempt) all(ctx, abort context.Context) {
+	d, n := a.delivery, len(a.load.batch.Records)
+	for try := 1; ; try++ {
+		a.send(ctx, abort, 0, n)
+		if n < refusedAll || a.refused < n {
+			return
+		}
+		a.unsay()
+		a.answered = false
+		first, _ := d.failed(&fault.Error{
+			Kind: fault.Held, Err: errRefusesAll,
+			Hint: "compare the output's format and url with what the receiver expects",
+		}, true)
+		a.probe = a.probe || first
+		if !a.probe || !sleep(ctx, expBackoff(try, firstProbe, maxProbe)) {
+			return
+		}
+		a.verdicts, a.refused = nil, 0
+	}
+}
+
 // errRefusesAll: one record after the other is refused and none taken.
 var errRefusesAll = errors.New("the receiver refuses every record")
 
@@ -124,13 +147,6 @@ func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
 		case err == nil:
 			a.answered = true
 			return nil
-		case kind == fault.Refused && a.taken == 0 && a.refused >= refusedAll:
-			err = &fault.Error{
-				Kind: fault.Held, Err: fmt.Errorf("%w: %w", errRefusesAll, err),
-				Hint: "compare the output's format and url with what the receiver expects",
-			}
-			// None of them is parked for what is the output's fault.
-			a.unsay()
 		case kind == fault.TooLarge || kind == fault.Refused:
 			a.answered = true
 			d.works()

@@ -24,8 +24,8 @@ const (
 	// maxRetryAfter bounds how long a receiver may ask to be left alone.
 	maxRetryAfter = 5 * time.Minute
 
-	// refusedAll: when a batch of at least so many records has so many of them
-	// refused one by one and none taken, it is the output that is wrong.
+	// refusedAll: when a batch of at least so many records has all of them
+	// refused, one by one, it is the output that is wrong.
 	refusedAll = 8
 )
 
@@ -59,10 +59,12 @@ type delivery struct {
 	records int
 	bytes   int64
 	closed  bool
-	// fullSince is when it was last not hungry any more, and lag wakes whoever
-	// waits for it if it stays so.
-	fullSince time.Time
+	// behind: it was full for so long that nobody in step waits for it, until
+	// it has sent all it had. lag is the timer that says so.
+	behind    bool
 	lag       *time.Timer
+	fullSince time.Time     // when it was last not hungry any more
+	fullFor   time.Duration // how long it was so, since it last had nothing to send
 	// held: nothing is sent but a probe. failing is since when attempts have
 	// failed, zero if the last one did not.
 	held    bool
@@ -70,7 +72,10 @@ type delivery struct {
 	failing time.Time
 	lastErr error
 	sending int // senders between taking a batch and being done with it
-	quiet   *sync.Cond
+	// uncommitted is how many batches are confirmed, of a Confirmer, and not
+	// committed.
+	uncommitted int
+	quiet       *sync.Cond
 
 	// tokens bound what is sent and not yet committed: a sender takes one
 	// before it sends a batch, and the commit gives it back.
@@ -104,6 +109,8 @@ func (d *delivery) run(ctx, abort context.Context) {
 	}
 	stop := context.AfterFunc(ctx, d.close)
 	defer stop()
+	wake := context.AfterFunc(abort, func() { d.committed(0) })
+	defer wake()
 	senders.Wait()
 	waiters.Wait()
 	d.mu.Lock()
@@ -143,7 +150,7 @@ func (d *delivery) accepts() appetite {
 		return lagging
 	case d.hungry():
 		return hungry
-	case time.Since(d.fullSince) > outOfStep:
+	case d.behind:
 		return lagging
 	}
 	return full
@@ -174,24 +181,34 @@ func (d *delivery) put(p parcel) bool {
 		return false
 	}
 	p.at = time.Now()
+	if len(d.queue) == 0 && d.sending == 0 {
+		d.acked.Store(int64(time.Since(d.agent.mono))) // it had nothing to do
+	}
 	wasHungry := d.hungry()
 	d.queue = append(d.queue, p)
 	d.records += len(p.records)
 	for i := range p.records {
 		d.bytes += int64(len(p.records[i].Raw))
 	}
-	if wasHungry && !d.hungry() {
-		d.fullSince = p.at
-		if d.lag == nil {
-			d.lag = time.AfterFunc(outOfStep+time.Millisecond, func() { d.agent.room(d) })
-		} else {
-			d.lag.Reset(outOfStep + time.Millisecond)
+	if wasHungry && !d.hungry() && !d.behind {
+		if d.lag != nil {
+			d.lag.Stop()
 		}
+		d.fullSince = p.at
+		d.lag = time.AfterFunc(max(0, outOfStep-d.fullFor), d.fallBehind)
 	}
 	if len(d.queue) == 1 || d.full() {
 		d.changed.Signal()
 	}
 	return true
+}
+
+// fallBehind notes that the output has been full for too long.
+func (d *delivery) fallBehind() {
+	d.mu.Lock()
+	d.behind = !d.hungry()
+	d.mu.Unlock()
+	d.agent.room(d) // nobody waits for it from here on
 }
 
 // full reports whether there is enough for a batch.
@@ -238,7 +255,7 @@ func (d *delivery) next(l *load) (ok, room bool) {
 		}
 		break
 	}
-	accepted := d.hungry()
+	wasHungry := d.hungry()
 	n := 0
 	for len(d.queue) > 0 && len(l.batch.Records) < d.cfg.BatchRecords {
 		p := &d.queue[0]
@@ -271,7 +288,13 @@ func (d *delivery) next(l *load) (ok, room bool) {
 	if len(d.queue) > 0 {
 		d.changed.Signal() // another sender may have the rest
 	}
-	return true, !accepted && d.hungry()
+	if !wasHungry && d.hungry() && d.lag != nil && d.lag.Stop() {
+		d.fullFor += time.Since(d.fullSince)
+	}
+	if d.records == 0 {
+		d.behind, d.fullFor = false, 0
+	}
+	return true, !wasHungry && d.hungry()
 }
 
 // sender takes batches and delivers them.
@@ -285,6 +308,7 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 		if room {
 			d.agent.room(d)
 		}
+		d.awaitCommits(abort)
 		select {
 		case d.tokens <- struct{}{}:
 			d.deliver(ctx, abort, &l, waiters)
@@ -298,12 +322,31 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 	}
 }
 
+// awaitCommits waits while more is confirmed and not committed than a commit
+// takes: if commits fail, no more is sent.
+func (d *delivery) awaitCommits(abort context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.uncommitted > cap(d.tokens) && abort.Err() == nil {
+		d.quiet.Wait()
+	}
+}
+
+// committed notes that n more batches are confirmed (1) or committed (-1).
+func (d *delivery) committed(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.uncommitted += n
+	d.quiet.Broadcast()
+}
+
 // free lets go of the memory of the batch's records.
 func (l *load) free() {
 	for i := range l.pieces {
 		l.pieces[i].chunk.release()
 		l.pieces[i].chunk = nil
 	}
+	clear(l.batch.Records) // an idle sender must not keep the last ones
 }
 
 // deliver sends a batch until the fate of each record is known. It holds a
@@ -311,7 +354,7 @@ func (l *load) free() {
 // when the batch is written.
 func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.WaitGroup) {
 	a := &attempt{delivery: d, load: l}
-	a.send(ctx, abort, 0, len(l.batch.Records))
+	a.all(ctx, abort)
 	l.free()
 	if a.probe {
 		_ = a.confirm(abort) // what it says is in the verdicts, too
@@ -339,7 +382,8 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 		if abort.Err() != nil && err != nil {
 			return
 		}
-		d.agent.settler.submit(group{a.events(pieces), func() {}})
+		d.committed(1)
+		d.agent.settler.submit(group{a.events(pieces), func() { d.committed(-1) }})
 		if err == nil {
 			d.works()
 		} else if first, _ := d.failed(err, false); first {

@@ -32,6 +32,7 @@ func (s *source) discover(ctx context.Context) {
 		s.markDiscovered()
 		return
 	}
+	began := time.Now()
 	for failures := 0; ctx.Err() == nil; {
 		// The time of the last discovery is remembered: a restart discovers
 		// nothing that it knew.
@@ -61,8 +62,13 @@ func (s *source) discover(ctx context.Context) {
 			s.agent.fail(err)
 			return
 		}
-		s.trouble.met(whatListing, err, "")
-		if s.hopeless(failures, err) {
+		if p, ok := errors.AsType[errPartial](err); ok {
+			if s.agent.cfg.Once && time.Since(began) > stuckAfter {
+				s.lacks("discovering "+p.prefix, p.error)
+				s.markDiscovered()
+				return
+			}
+		} else if s.trouble.met(whatListing, err, ""); s.hopeless(failures, err) {
 			_ = s.giveUp(err)
 			return
 		}
@@ -74,7 +80,10 @@ func (s *source) discover(ctx context.Context) {
 
 func (s *source) markDiscovered() {
 	s.mu.Lock()
-	s.discovered = true
+	if !s.discovered {
+		s.discovered = true
+		close(s.walked)
+	}
 	s.mu.Unlock()
 	s.agent.progressed()
 }
@@ -167,6 +176,14 @@ func (s *source) configured(all []progress.Stream) []progress.Stream {
 func lets(only, not []string, x string) bool {
 	return (len(only) == 0 || slices.Contains(only, x)) && !slices.Contains(not, x)
 }
+
+// errPartial: a level could not be listed, the others could.
+type errPartial struct {
+	error
+	prefix string
+}
+
+func (e errPartial) Unwrap() error { return e.error }
 
 // walk is one discovery.
 type walk struct {
@@ -292,11 +309,13 @@ func (w *walk) below(ctx context.Context, prefix string) []string {
 	case ctx.Err() != nil:
 	default:
 		w.source.trouble.met(what, err, "")
-		if fault.KindOf(err) != fault.Denied {
-			w.mu.Lock()
-			w.failed = err
-			w.mu.Unlock()
+		if fault.KindOf(err) == fault.Denied {
+			w.source.lacks(what, err)
+			break
 		}
+		w.mu.Lock()
+		w.failed = errPartial{err, prefix}
+		w.mu.Unlock()
 	}
 	return names
 }

@@ -185,7 +185,7 @@ func (e errPartly) Unwrap() error { return e.error }
 // fetch reads one object and hands its records on. Records leave only after
 // the whole of it was proven: an object that can't be held is read twice.
 func (f *fetcher) fetch(ctx context.Context, j *job) error {
-	s, m := f.source, f.source.agent.memory
+	s, m := f.source, f.source.memory
 	stored := j.entry.Size
 	reserved := min(f.sizes.expect(stored), int64(m.hold))
 	if err := m.budget.take(ctx, reserved); err != nil {
@@ -232,8 +232,9 @@ func (f *fetcher) fetch(ctx context.Context, j *job) error {
 // memory, too, so of an object with very many of them only some are out at a
 // time.
 func (f *fetcher) split(ctx context.Context, j *job, data *chunk, maxRecord int) error {
-	m := f.source.agent.memory
+	m := f.source.memory
 	f.splitter.Reset(data.buf, maxRecord)
+	defer f.splitter.Reset(nil, 0) // an idle worker must not keep its last object
 	var bads unfit
 	slots := make(chan struct{}, chunksOut)
 	for c := data; ; {
@@ -280,7 +281,7 @@ func (f *fetcher) gather(j *job, c *chunk, bads *unfit) error {
 // again reads an object a second time, which was proven the first time, and
 // hands its records on chunk by chunk.
 func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag string) error {
-	s, m := f.source, f.source.agent.memory
+	s, m := f.source, f.source.memory
 	body, err := s.get(ctx, j.entry.Key, etag)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ func (d *delivery) drop() {
 		p.chunk.release()
 	}
 	d.queue, d.records, d.bytes = nil, 0, 0
+	d.behind = false
 }
 
 // pause waits before the next attempt; it is cut short when the output is
@@ -88,6 +89,9 @@ func (d *delivery) resume(abort context.Context) {
 	for d.sending > 1 && abort.Err() == nil {
 		d.quiet.Wait()
 	}
+	d.mu.Unlock()
+	d.agent.settler.barrier() // what others have just had acknowledged, too
+	d.mu.Lock()
 	d.held = false
 	d.onHold = make(chan struct{})
 	d.mu.Unlock()

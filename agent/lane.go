@@ -2,6 +2,7 @@ package agent
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/progress"
@@ -28,6 +29,10 @@ type lane struct {
 	open   map[string]*target
 	order  positionHeap
 	sweeps []*sweep
+	// hourly and daily are when sweeps last listed to the end. The next are due
+	// by these: one that waits for an object to settle need not be repeated at
+	// every poll. They reach back from those that were completed, all the same.
+	hourly, daily time.Time
 	// older are how many of the open ones are not of the class live; failing,
 	// how many of those wait to be tried again.
 	older, failing int
@@ -118,6 +123,11 @@ func (l *lane) advance(floor func(time.Time) string, stamp func(string) (time.Ti
 	for len(l.order) > 0 && l.order[0].target.settled {
 		heap.Pop(&l.order)
 	}
+	if len(l.order) > 2*len(l.open)+laneWindow {
+		// One open object must not keep all that were settled behind it.
+		l.order = slices.DeleteFunc(l.order, func(o opening) bool { return o.target.settled })
+		heap.Init(&l.order)
+	}
 	to := l.listed
 	if len(l.order) > 0 {
 		// What comes before the first open object is settled, as far as it has
@@ -171,6 +181,19 @@ func (l *lane) load() int {
 	return l.older - min(l.failing, maxFailing) + max(0, len(l.open)-l.older-maxLive)
 }
 
+// due reports which sweeps of the lane are due.
+func (l *lane) due(now time.Time) (hour, day bool) {
+	day = now.Sub(later(l.head.Daily, l.daily)) >= daily
+	return now.Sub(later(l.head.Hourly, l.hourly)) >= hourly, day
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // forget drops all that is known in memory of the lane's unsettled objects;
 // the next listing from its watermark finds them again.
 func (l *lane) forget() {
@@ -184,6 +207,7 @@ func (l *lane) forget() {
 	l.retrying = make(map[string]*target)
 	l.order = nil
 	l.sweeps = nil
+	l.hourly, l.daily = time.Time{}, time.Time{}
 	l.older, l.failing = 0, 0
 	l.listed = l.head.Watermark
 	l.listedOnce = false

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/cloudtrail"
+	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/listing"
 	"github.com/trailpoll/trailpoll/agent/plan"
 	"github.com/trailpoll/trailpoll/agent/progress"
@@ -102,8 +104,10 @@ func (l *lister) remove(x *lane) (empty bool) {
 
 func (l *lister) stop() { l.gone = true }
 
+// hasRoom reports whether a lane could go on: one that can does not wait for
+// those that can't.
 func (l *lister) hasRoom() bool {
-	return !slices.ContainsFunc(l.lanes, func(x *lane) bool { return x.load() > laneWindow/2 })
+	return slices.ContainsFunc(l.lanes, func(x *lane) bool { return x.load() <= laneWindow/2 })
 }
 
 // step makes one LIST and returns when the lister is due again; negative:
@@ -134,21 +138,37 @@ func (l *lister) step(ctx context.Context) time.Duration {
 		s.listFailed(l, err)
 		return s.backoff(l.failures, err)
 	}
-	l.failures = 0
-	s.listWorks(l)
+	after := p.after
 	if err := l.take(page, p, lanes); err != nil {
 		s.agent.fail(checkpointError(err))
 		return -1
 	}
+	if !page.Last() && p.after == after {
+		l.failures++
+		err := &fault.Error{
+			Kind: fault.Misconfigured, Op: "listing " + st.prefix, Err: errNoProgress,
+			Hint: "the server at endpoint is not S3's equal: it must honour start-after",
+		}
+		s.trouble.met(l.what(), err, "")
+		l.troubled = true
+		return s.backoff(l.failures, err)
+	}
+	l.failures = 0
+	s.listWorks(l)
 	switch {
 	case !page.Last() && p.after < behindAllDays:
 		return 0
 	case p == l.fresh:
+		if p.found > 0 {
+			l.lastNew = time.Now()
+		}
 		l.fresh = nil
 		return 0
 	}
 	return l.end(p)
 }
+
+var errNoProgress = errors.New("a page brought nothing beyond the one before, and says that more is to come")
 
 // behindAllDays sorts behind the folder of every day: no log file is there.
 const behindAllDays = ":" // follows "9"
@@ -162,7 +182,7 @@ func (l *lister) choose() (*pass, time.Duration) {
 	behind := !l.pass.first && l.behind()
 	refresh := l.stream.source.cfg.Refresh
 	since := time.Since(l.lastFresh)
-	if behind && l.fresh == nil && (l.lastFresh.IsZero() || since >= refresh) {
+	if behind && l.fresh == nil && !l.flooded() && (l.lastFresh.IsZero() || since >= refresh) {
 		l.lastFresh, since = time.Now(), 0
 		from := l.stream.floor(l.stream.source.now().Add(-hourly))
 		l.fresh = &pass{kind: freshPass, from: from, after: from, first: true}
@@ -179,6 +199,12 @@ func (l *lister) choose() (*pass, time.Duration) {
 	return nil, -1
 }
 
+// flooded reports whether more of the last hour waits than should be listed
+// ahead. The stream's mutex is held.
+func (l *lister) flooded() bool {
+	return slices.ContainsFunc(l.lanes, func(x *lane) bool { return len(x.open)-x.older > maxLive })
+}
+
 // behind reports whether the pass has not come to the last hour yet.
 func (l *lister) behind() bool {
 	at, ok := cloudtrail.Instant(l.pass.after)
@@ -190,9 +216,13 @@ func (l *lister) behind() bool {
 // mutex is held.
 func (l *lister) part() {
 	l.full = false
+	window := laneWindow
+	if l.stream.source.queue.len() > maxWaiting {
+		window = laneWindow / 32 // of each stream a little, until there is room
+	}
 	var full []*lane
 	for _, x := range l.lanes {
-		if x.load() >= laneWindow {
+		if x.load() >= window {
 			full = append(full, x)
 		}
 	}
@@ -225,10 +255,10 @@ func (l *lister) begin() {
 	c := s.cfg // a copy: the look-back may be cut short below
 	p := &pass{kind: tailPass, first: true, sweeps: make(map[*lane]*sweep)}
 	for _, x := range l.lanes {
-		switch {
-		case now.Sub(x.head.Daily) >= daily, s.agent.cfg.Sweep && !x.listedOnce:
+		switch hour, day := x.due(now); {
+		case day, s.agent.cfg.Sweep && !x.listedOnce:
 			p.kind = dailyPass
-		case now.Sub(x.head.Hourly) >= hourly:
+		case hour:
 			p.kind = max(p.kind, hourlyPass)
 		}
 	}
@@ -309,8 +339,8 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 		for n, position := range positions {
 			if t := x.open[position]; t != nil {
 				known[i][n] = t
-			} else {
-				known[i][n] = x.retrying[position]
+			} else if r := x.retrying[position]; r != nil && r.only == nil {
+				known[i][n] = r // the whole object; single records say nothing of the others
 			}
 		}
 	}
@@ -331,9 +361,10 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 			continue // its output was held meanwhile
 		}
 		if p.first && (p.kind == hourlyPass || p.kind == dailyPass) {
+			// When S3 answered; not by a Date that nothing else agrees with.
 			at := page.At
-			if at.IsZero() {
-				at = s.now()
+			if at.Sub(now).Abs() > maxJump {
+				at = now
 			}
 			p.sweeps[x] = &sweep{daily: p.kind == dailyPass, at: at}
 			x.sweeps = append(x.sweeps, p.sweeps[x])
@@ -407,6 +438,10 @@ func (l *lister) end(p *pass) time.Duration {
 		x.listedOnce = true
 		if sw := p.sweeps[x]; sw != nil {
 			sw.listed = true
+			x.hourly = later(x.hourly, sw.at)
+			if sw.daily {
+				x.daily = later(x.daily, sw.at)
+			}
 		}
 		if st.advance(x) {
 			s.agent.settler.touch(x)

@@ -47,6 +47,9 @@ func (a *Agent) finished() (done bool, stuck []string) {
 	for _, s := range a.sources {
 		s.mu.Lock()
 		failed, walked := s.failed, s.discovered && s.parkedTried
+		for what, err := range s.incomplete {
+			stuck = append(stuck, fmt.Sprintf("source %s: %s: %v", s.cfg.Name, what, err))
+		}
 		s.mu.Unlock()
 		if failed != nil {
 			stuck = append(stuck, fmt.Sprintf("source %s: %v", s.cfg.Name, failed))

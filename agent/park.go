@@ -108,6 +108,11 @@ func (s *source) retryParked(ctx context.Context) {
 		return
 	}
 	if s.agent.cfg.Once {
+		select {
+		case <-s.walked: // by now all streams are there
+		case <-ctx.Done():
+			return
+		}
 		if err := s.retryOnce(book, true); err != nil {
 			s.agent.fail(checkpointError(err))
 		}
@@ -138,7 +143,7 @@ func (s *source) retryOnce(book ParkedBook, all bool) error {
 	due := make(map[object][]progress.Entry)
 	now := s.now()
 	err := book.Parked(func(e progress.Entry) bool {
-		if e.Lane.Source == s.id && (all || !e.NextTry.IsZero() && !e.NextTry.After(now)) {
+		if e.Lane.Source == s.id && (all || !e.NextTry.IsZero() && !e.NextTry.After(now)) && s.lane(e.Lane) != nil {
 			o := object{e.Lane, e.Position}
 			due[o] = append(due[o], e)
 		}
@@ -148,21 +153,31 @@ func (s *source) retryOnce(book ParkedBook, all bool) error {
 		return err
 	}
 	for o, entries := range due {
-		s.mu.Lock()
-		st := s.streams[o.lane.Stream]
-		s.mu.Unlock()
-		if st == nil {
-			continue // excluded by now
-		}
-		stamp, class := cloudtrail.ParsePosition(st.id, o.position)
-		if class != cloudtrail.Log {
+		l := s.lane(o.lane)
+		if l == nil || l.out.isHeld() {
 			continue
 		}
-		f := st.found(listed{listing.Entry{Key: st.prefix + o.position}, o.position, stamp})
-		for _, l := range st.lanes {
-			if l.id == o.lane && !l.out.isHeld() {
-				st.retry(f, l, entries)
-			}
+		st := l.of
+		stamp, class := cloudtrail.ParsePosition(st.id, o.position)
+		if class == cloudtrail.Log {
+			st.retry(st.found(listed{listing.Entry{Key: st.prefix + o.position}, o.position, stamp}), l, entries)
+		}
+	}
+	return nil
+}
+
+// lane returns a lane that is worked at, or nil: its stream or its output may
+// be excluded by now.
+func (s *source) lane(id progress.Lane) *lane {
+	s.mu.Lock()
+	st := s.streams[id.Stream]
+	s.mu.Unlock()
+	if st == nil {
+		return nil
+	}
+	for _, l := range st.lanes {
+		if l.id == id {
+			return l
 		}
 	}
 	return nil

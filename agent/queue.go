@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // class is how urgent a job is.
@@ -28,8 +29,9 @@ type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond // a worker may find something
 	lines   [classes]line
+	aside   map[*delivery]*[classes][]*job // for an output that lags, oldest first
 	turn    int
-	size    int
+	size    atomic.Int64 // read without mu: listers ask with their stream's mutex held
 	closed  bool
 }
 
@@ -40,7 +42,7 @@ type line struct {
 }
 
 func newQueue() *queue {
-	q := &queue{}
+	q := &queue{aside: make(map[*delivery]*[classes][]*job)}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -54,7 +56,7 @@ func (q *queue) put(j *job) {
 		l.streams = append(l.streams, j.stream)
 	}
 	*jobs = append(*jobs, j)
-	q.size++
+	q.size.Add(1)
 	q.changed.Signal()
 }
 
@@ -74,16 +76,11 @@ func (q *queue) close() {
 }
 
 // len returns how many jobs wait.
-func (q *queue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.size
-}
+func (q *queue) len() int { return int(q.size.Load()) }
 
 // take waits for a job whose outputs can take records now; nil when the queue
-// is closed. Of a job with several lanes it leaves those behind whose output
-// lags, in the queue as a job of their own: a slow output does not hold the
-// others up.
+// is closed. What is for an output that lags is put aside, for that output
+// alone: a slow one does not hold the others up.
 func (q *queue) take() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,7 +98,10 @@ func (q *queue) take() *job {
 // pick returns the next job that can go, or nil.
 func (q *queue) pick() *job {
 	first := turns[q.turn%len(turns)]
-	j := q.pickOf(first)
+	j := q.pickAside() // bounded by what that output takes
+	if j == nil {
+		j = q.pickOf(first)
+	}
 	for c := live; j == nil && c < classes; c++ {
 		if c != first {
 			j = q.pickOf(c)
@@ -111,6 +111,40 @@ func (q *queue) pick() *job {
 		q.turn++
 	}
 	return j
+}
+
+// pickAside returns the next job of those put aside whose output can take
+// records now, the most urgent first, or nil.
+func (q *queue) pickAside() *job {
+	for out, lines := range q.aside {
+		if out.accepts() != hungry {
+			continue
+		}
+		for c := range lines {
+			for len(lines[c]) > 0 {
+				j := lines[c][0]
+				lines[c][0] = nil
+				lines[c] = lines[c][1:]
+				q.size.Add(-1)
+				if j.live() {
+					return j
+				}
+			}
+		}
+		delete(q.aside, out)
+	}
+	return nil
+}
+
+// putAside keeps a job for an output that lags.
+func (q *queue) putAside(j *job, out *delivery) {
+	lines := q.aside[out]
+	if lines == nil {
+		lines = new([classes][]*job)
+		q.aside[out] = lines
+	}
+	lines[j.class] = append(lines[j.class], j)
+	q.size.Add(1)
 }
 
 // pickOf returns the next job of a class that can go, or nil. Where a stream's
@@ -127,20 +161,22 @@ func (q *queue) pickOf(c class) *job {
 			q.drop(s, c)
 			continue
 		}
-		ready, rest := j.split()
-		if len(ready) == 0 {
+		ready, rest, waits := j.split()
+		if waits {
 			l.next++
 			tried++
 			continue
 		}
-		if len(rest) == 0 {
-			q.drop(s, c)
-		} else {
-			other := *j
-			other.targets = rest
-			s.jobs[c][0] = &other
-			j.targets = ready
+		q.drop(s, c)
+		for _, t := range rest {
+			slow := *j
+			slow.targets = []*target{t}
+			q.putAside(&slow, t.lane.out)
 		}
+		if len(ready) == 0 {
+			continue
+		}
+		j.targets = ready
 		l.next++
 		return j
 	}
@@ -152,7 +188,7 @@ func (q *queue) drop(s *stream, c class) {
 	l, jobs := &q.lines[c], &s.jobs[c]
 	(*jobs)[0] = nil
 	*jobs = (*jobs)[1:]
-	q.size--
+	q.size.Add(-1)
 	if len(*jobs) > 0 {
 		return
 	}
@@ -164,11 +200,11 @@ func (q *queue) drop(s *stream, c class) {
 	}
 }
 
-// split tells the targets whose output can take records now from the rest.
-// None can while one of them is full that will soon have room: one download is
-// to serve all that are in step.
-func (j *job) split() (ready, rest []*target) {
-	waits := false
+// split tells the targets whose output takes records now from those whose
+// output lags. It waits while one of them is full that will soon have room: one
+// download is to serve all that are in step.
+func (j *job) split() (ready, rest []*target, waits bool) {
+	alone := len(j.stream.source.outputs) == 1 // nobody to be held up
 	for _, t := range j.targets {
 		switch t.lane.out.accepts() {
 		case hungry:
@@ -176,11 +212,12 @@ func (j *job) split() (ready, rest []*target) {
 		case full:
 			waits = true
 		case lagging:
+			if alone {
+				waits = true
+				continue
+			}
 			rest = append(rest, t)
 		}
 	}
-	if waits {
-		return nil, j.targets
-	}
-	return ready, rest
+	return ready, rest, waits
 }

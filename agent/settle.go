@@ -84,6 +84,13 @@ func (s *settler) submit(g group) {
 	s.changed.Signal()
 }
 
+// barrier waits until everything submitted before is durable, or given up.
+func (s *settler) barrier() {
+	done := make(chan struct{})
+	s.submit(group{done: func() { close(done) }})
+	<-done
+}
+
 // touch has the lane's head written with the next commit.
 func (s *settler) touch(l *lane) {
 	s.mu.Lock()
@@ -134,12 +141,31 @@ func (s *settler) run(abort context.Context) {
 		if len(groups) == 0 && len(touched) == 0 && len(now) == 0 {
 			return
 		}
-		s.round(abort, groups, touched, now)
+		if err := s.round(abort, groups, touched, now); err != nil {
+			s.giveUp(err)
+			return
+		}
 	}
 }
 
+// giveUp ends the settling after a commit that was given up on: what comes
+// later builds on it, and must not become durable without it. A watermark would
+// pass what was never written down.
+func (s *settler) giveUp(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, g := range s.groups {
+		g.done()
+	}
+	for _, d := range s.now {
+		d.done <- err
+	}
+	s.groups, s.now = nil, nil
+}
+
 // round makes durable what has been submitted.
-func (s *settler) round(abort context.Context, groups []group, touched map[*lane]bool, now []*direct) {
+func (s *settler) round(abort context.Context, groups []group, touched map[*lane]bool, now []*direct) error {
 	r := &round{settler: s, lanes: touched, seen: make(map[*target]bool)}
 	for _, g := range groups {
 		for i := range g.events {
@@ -161,6 +187,7 @@ func (s *settler) round(abort context.Context, groups []group, touched map[*lane
 		g.done()
 	}
 	s.agent.progressed()
+	return err
 }
 
 // commit makes changes durable. A commit that fails is tried again until it
@@ -219,6 +246,7 @@ func (r *round) apply(e *event) {
 	}
 	switch e.kind {
 	case acked:
+		st.source.moved()
 		t.acked = t.acked.Add(e.from, e.to)
 		t.outstanding -= e.to - e.from
 	case lost:
@@ -265,6 +293,15 @@ func (r *round) conclude() {
 func (r *round) concludeOne(t *target) {
 	switch {
 	case t.settled:
+	case t.broken != nil && t.only != nil && t.outstanding == 0:
+		// Records that were parked one by one stay so, with the new reason:
+		// the others of the object were delivered.
+		for _, e := range t.retry {
+			if !t.acked.Has(e.Record) {
+				r.park(t, e.Record, t.broken.reason, t.broken.err, e.Record)
+			}
+		}
+		r.settle(t, progress.Delivered)
 	case t.broken != nil && t.outstanding == 0 && t.total >= 0 && !t.lost:
 		r.park(t, progress.WholeObject, t.broken.reason, t.broken.err, t.broken.at)
 		r.settle(t, progress.Delivered)
@@ -337,7 +374,7 @@ func (r *round) after() {
 	for _, t := range r.requeue {
 		t.stream.mu.Lock()
 		j, wait := t.again, t.wait
-		t.lost, t.total, t.again, t.wait = false, -1, nil, 0
+		t.lost, t.total, t.again, t.wait, t.broken = false, -1, nil, 0, nil
 		t.stream.mu.Unlock()
 		if j == nil {
 			j = &job{found: t.found, class: t.class, targets: []*target{t}}

@@ -38,11 +38,14 @@ type source struct {
 	streams map[progress.Stream]*stream
 	// With Once: why the source can't go on; what of its work is done.
 	failed      error
+	incomplete  map[string]error // what could not be looked at, the rest going on
 	discovered  bool
 	parkedTried bool
 	labelled    map[string]map[string]string
 
+	walked   chan struct{} // closed when all streams are known
 	clock    clock
+	memory   *memory // its share: a source that stalls keeps no other from going on
 	schedule *schedule
 	queue    *queue
 	trouble  *troubles
@@ -61,11 +64,12 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 	return &source{
 		agent: a, cfg: cfg, id: cfg.id(), log: log, outputs: outputs,
 		streams:  make(map[progress.Stream]*stream),
-		labelled: make(map[string]map[string]string),
+		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}),
 		schedule: newSchedule(cfg.MaxListsPerMinute),
 		queue:    newQueue(),
 		trouble:  newTroubles(log),
 		clock:    clock{wall: a.cfg.Now},
+		memory:   newMemory(a.cfg.Memory/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
 	}
 }
 
@@ -271,9 +275,28 @@ func (s *source) listFailed(l *lister, err error) {
 		l.troubled = true
 	}
 	s.trouble.met(what, err, "")
-	if s.hopeless(l.failures, err) {
-		_ = s.giveUp(err)
+	if !s.hopeless(l.failures, err) {
+		return
 	}
+	if fault.KindOf(err) != fault.Denied {
+		_ = s.giveUp(err)
+		return
+	}
+	// One stream that may not be listed is no reason to leave the others.
+	s.lacks(what, err)
+	l.stream.mu.Lock()
+	for _, x := range l.lanes {
+		x.listedOnce = true
+	}
+	l.stream.mu.Unlock()
+}
+
+// lacks notes what could not be looked at, for a run that is to end.
+func (s *source) lacks(what string, err error) {
+	s.mu.Lock()
+	s.incomplete[what] = err
+	s.mu.Unlock()
+	s.agent.progressed()
 }
 
 func (s *source) listWorks(l *lister) {
@@ -389,7 +412,13 @@ type clock struct {
 	mu   sync.Mutex
 	at   time.Time
 	mono time.Time
+	// odd is a time that did not fit, at oddMono: it counts when another
+	// answer agrees with it.
+	odd, oddMono time.Time
 }
+
+// maxJump is how far an answer's time may be from what the one before foretold.
+const maxJump = time.Hour
 
 // set takes S3's time, and returns by how much the local clock is ahead of it.
 func (c *clock) set(at time.Time) (ahead time.Duration) {
@@ -398,7 +427,15 @@ func (c *clock) set(at time.Time) (ahead time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at, c.mono = at, time.Now()
+	now := time.Now()
+	if !c.at.IsZero() && at.Sub(c.at.Add(now.Sub(c.mono))).Abs() > maxJump {
+		agrees := !c.odd.IsZero() && at.Sub(c.odd.Add(now.Sub(c.oddMono))).Abs() <= maxJump
+		c.odd, c.oddMono = at, now
+		if !agrees {
+			return c.wall().Sub(c.at.Add(now.Sub(c.mono)))
+		}
+	}
+	c.at, c.mono = at, now
 	return c.wall().Sub(at)
 }
 

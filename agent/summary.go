@@ -28,7 +28,7 @@ func (a *Agent) summarize(ctx context.Context) {
 			e := s.log.Info().Int("streams", len(s.all())).
 				Int64("lists", now.lists-was.lists).Int64("gets", now.gets-was.gets).
 				Int64("bytes", now.bytes-was.bytes).Int64("objects_settled", now.objects-was.objects).
-				Int("waiting", s.queue.len())
+				Int("waiting", s.queue.len()).Int64("memory_used_bytes", s.memory.budget.used())
 			if n := now.parked - was.parked; n > 0 {
 				e = e.Int64("parked", n)
 			}
@@ -51,7 +51,7 @@ func (a *Agent) summarize(ctx context.Context) {
 			}
 			d.mu.Unlock()
 			d.log.Info().Str("state", state).Int64("records", n).Int64("records_per_second", int64(float64(n)/max(took, 0.001)+0.5)).
-				Int64("memory_used_bytes", a.memory.budget.used()).Msg("summary")
+				Msg("summary")
 		}
 	}
 	for sleep(ctx, summarizeEvery) {

@@ -45,7 +45,7 @@ func newRunCommand() *cobra.Command {
 }
 
 // beside is the memory that the program takes beside the records in flight.
-const beside = 32 << 20
+const beside = 20 << 20
 
 func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err error) {
 	log, closeLog, err := newLogger(conf.Agent, c.ErrOrStderr())
