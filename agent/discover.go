@@ -303,6 +303,13 @@ func (w *walk) account(ctx context.Context, t progress.Stream) {
 func (w *walk) below(ctx context.Context, prefix string) []string {
 	what := "discovering " + prefix
 	names, err := w.level(ctx, prefix)
+	// What passes by itself is not to cost the whole walk.
+	for n := 1; n < attempts && err != nil && fault.KindOf(err) == fault.Temporary; n++ {
+		if !sleep(ctx, expBackoff(n, firstRetry, maxRetry)) {
+			break
+		}
+		names, err = w.level(ctx, prefix)
+	}
 	switch {
 	case err == nil:
 		w.source.trouble.over(what)

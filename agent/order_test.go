@@ -79,7 +79,7 @@ func TestLastHourComesFirst(t *testing.T) {
 				behind++
 			}
 		}
-		if behind > len(order)/10 {
+		if behind > len(order)/5 {
 			t.Errorf("%d of %d objects of the backlog came before older ones", behind, len(order))
 		}
 	})
