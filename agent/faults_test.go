@@ -169,8 +169,11 @@ func failurePoint(t *testing.T, op string, done bool, seed uint64) {
 	again := 0
 	w.bucket.Fail = func(o, _ string) agenttest.Failure {
 		switch {
-		case op == "cut" && o == "get" && rng.IntN(5) == 0:
-			return agenttest.Failure{Cut: 20}
+		case op == "cut" && o == "get":
+			if hit() {
+				return agenttest.Failure{Cut: 20}
+			}
+			return agenttest.Failure{}
 		case o != op || !hit():
 			return agenttest.Failure{}
 		}
