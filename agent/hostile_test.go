@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -470,16 +468,6 @@ func TestInvariant6_BackBeforeTheCommit(t *testing.T) {
 		w.during(func() { time.Sleep(10 * time.Minute) })
 		w.complete("siem", 0)
 	})
-}
-
-var waitingRE = regexp.MustCompile(`"waiting":(\d+)`)
-
-func mostWaiting(log string) (most int) {
-	for _, m := range waitingRE.FindAllStringSubmatch(log, -1) {
-		n, _ := strconv.Atoi(m[1])
-		most = max(most, n)
-	}
-	return most
 }
 
 // deaf is a server that has more than a page and does not know start-after.
