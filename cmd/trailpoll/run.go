@@ -82,7 +82,10 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 
 	w.agent.Checkpoint, w.agent.Log = store, log
 	w.agent.Once, w.agent.Sweep = once, sweep
-	result, err := supervise(c.Context(), w.agent)
+	desk := newDesk(log)
+	closeDesk := desk.open(c.Context(), conf.Agent.StateDir, log)
+	result, err := supervise(c.Context(), w.agent, desk)
+	closeDesk()
 	// Outputs first: nothing that they still do can be committed any more.
 	err = errors.Join(err, w.Close())
 	stays := 0
@@ -110,12 +113,15 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 // errInterrupted: a second signal ended the agent before it had stopped in order.
 var errInterrupted = errors.New("interrupted")
 
-// supervise runs the agent until it is done or told to stop.
-func supervise(ctx context.Context, cfg agent.Config) (agent.Result, error) {
+// supervise runs the agent until it is done or told to stop. Meanwhile it is
+// the one at the desk.
+func supervise(ctx context.Context, cfg agent.Config, desk *desk) (agent.Result, error) {
 	a, err := agent.New(cfg)
 	if err != nil {
 		return agent.Result{}, err
 	}
+	desk.agent.Store(a)
+	defer desk.agent.Store(nil)
 	// The first signal stops in order, the second at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
