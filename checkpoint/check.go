@@ -374,14 +374,15 @@ func verify(tx *bolt.Tx, lanes map[uint32]progress.Lane, whole bool) error {
 			return 1, err
 		}
 	}
-	err := tx.Bucket(bucketSources).ForEach(func(k, v []byte) error {
-		_, err := unseal("sources", k, v)
-		return err
-	})
-	if err != nil {
-		return err
+	for _, name := range [...]string{"sources", "covered", "resyncs"} {
+		if err := tx.Bucket([]byte(name)).ForEach(func(k, v []byte) error {
+			_, err := unseal(name, k, v)
+			return err
+		}); err != nil {
+			return err
+		}
 	}
-	err = count(bucketParked, 12, func(r *row) uint64 { return r.parked }, sealed("parked"))
+	err := count(bucketParked, 12, func(r *row) uint64 { return r.parked }, sealed("parked"))
 	if err != nil {
 		return err
 	}

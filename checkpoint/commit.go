@@ -23,7 +23,7 @@ func (s *Store) Commit(c *progress.Changes) error {
 	return s.update("writing the checkpoint", func(tx *bolt.Tx) error {
 		w := newWriter(s, tx)
 		for _, f := range [...]func(*progress.Changes) error{
-			w.sources, w.settled, w.partial, w.unpark, w.park, w.heads,
+			w.sources, w.settled, w.partial, w.unpark, w.park, w.heads, w.covered, w.resyncs,
 		} {
 			if err := f(c); err != nil {
 				return err
@@ -80,6 +80,10 @@ func (w *writer) find(l *progress.Lane) (*laneState, error) {
 			}
 			id = binary.BigEndian.Uint32(v)
 			w.remember(*l, id)
+		}
+		if l.Resync != 0 && w.tx.Bucket(bucketHeads).Get(laneKey(id)) == nil {
+			// Forgotten by a commit that was done and reported as failed.
+			return nil, nil
 		}
 		r, err := readRow(w.tx, id)
 		if err != nil {
@@ -346,14 +350,15 @@ func (s *Store) Forget(id progress.SourceID, output string) (owed int, err error
 		if err != nil {
 			return err
 		}
-		for _, n := range s.laneIDs(id, output) {
+		lanes := s.laneIDs(func(l *progress.Lane) bool { return l.Source == id && l.Output == output })
+		for _, n := range lanes {
 			r, err := readRow(tx, n)
 			if err != nil {
 				return err
 			}
 			l, _ := s.laneByID(n)
 			owed += int(r.parked)
-			if r.partial > 0 {
+			if r.partial > 0 && l.Resync == 0 {
 				err = eachInLane(tx.Bucket(bucketPartial), n, func(k, _ []byte) error {
 					pos, err := parsePosition(k[4:], &l.Stream)
 					if err != nil {
@@ -368,20 +373,9 @@ func (s *Store) Forget(id progress.SourceID, output string) (owed int, err error
 					return err
 				}
 			}
-			key := laneKey(n)
-			if err := errors.Join(
-				tx.Bucket(bucketLanes).Delete(appendLane(nil, &l)),
-				tx.Bucket(bucketHeads).Delete(key),
-				tx.Bucket(bucketDead).Put(key, seal(key, nil)),
-			); err != nil {
+			if err := s.forgetLane(tx, n, l); err != nil {
 				return err
 			}
-			tx.OnCommit(func() {
-				s.lanesMu.Lock()
-				defer s.lanesMu.Unlock()
-				delete(s.ids, l)
-				delete(s.lanes, n)
-			})
 			changed = true
 		}
 		if !changed {
@@ -393,6 +387,26 @@ func (s *Store) Forget(id progress.SourceID, output string) (owed int, err error
 		owed = 0
 	}
 	return owed, err
+}
+
+// forgetLane takes a lane out; Maintain removes what is left of it.
+func (s *Store) forgetLane(tx *bolt.Tx, n uint32, l progress.Lane) error {
+	key := laneKey(n)
+	if err := errors.Join(
+		tx.Bucket(bucketLanes).Delete(appendLane(nil, &l)),
+		tx.Bucket(bucketHeads).Delete(key),
+		tx.Bucket(bucketCovered).Delete(key),
+		tx.Bucket(bucketDead).Put(key, seal(key, nil)),
+	); err != nil {
+		return err
+	}
+	tx.OnCommit(func() {
+		s.lanesMu.Lock()
+		defer s.lanesMu.Unlock()
+		delete(s.ids, l)
+		delete(s.lanes, n)
+	})
+	return nil
 }
 
 // forgetBegin takes an output out of a source, and reports whether it was in.

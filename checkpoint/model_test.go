@@ -112,7 +112,7 @@ func (m *machine) draw(t *rapid.T) *progress.Changes {
 		}
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "park") {
-		if l, pos, ok := object(); ok {
+		if l, pos, ok := object(); ok && l.Resync == 0 { // a re-sync parks nothing in lanes of its own
 			c.Park = append(c.Park, progress.Entry{
 				Lane: l, Position: pos, Record: recordNumber.Draw(t, "record"), Reason: record.Corrupt,
 				Acked: ranges(), Attempts: 3, FirstSeen: m.now,
@@ -130,6 +130,15 @@ func (m *machine) draw(t *rapid.T) *progress.Changes {
 			}
 		}
 		c.Heads = append(c.Heads, progress.LaneHead{Lane: l, Head: h})
+	}
+	if rapid.IntRange(0, 9).Draw(t, "re-sync") == 0 {
+		c.Resyncs = []progress.Resync{{
+			ID:    progress.ResyncID(rapid.IntRange(1, 2).Draw(t, "id")),
+			State: rapid.SampledFrom([]progress.ResyncState{progress.ResyncRunning, progress.ResyncDone}).Draw(t, "state"),
+		}}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "covered") == 0 {
+		c.Covered = []progress.LaneCovered{{Lane: lane(), Windows: []progress.Covered{{From: m.now, To: m.now.Add(time.Hour), AsOf: m.now}}}}
 	}
 	if rapid.IntRange(0, 9).Draw(t, "source") == 0 {
 		c.Sources = map[progress.SourceID]progress.Source{m.lanes[0].Source: {
@@ -150,6 +159,9 @@ func (m *machine) Commit(t *rapid.T) {
 	if got == nil {
 		for _, h := range c.Heads {
 			m.heads[h.Lane] = h.Head
+		}
+		for _, r := range c.Resyncs {
+			maps.DeleteFunc(m.heads, func(l progress.Lane, _ progress.Head) bool { return r.Over() && l.Resync == r.ID })
 		}
 	}
 }
@@ -253,6 +265,16 @@ func (m *machine) Check(t *rapid.T) {
 		if err != nil || !reflect.DeepEqual(heads, wantHeads) {
 			t.Fatalf("heads are %v, %v; want %v", heads, err, wantHeads)
 		}
+		windows, err := m.store.Covered(l)
+		wantWindows, _ := m.model.Covered(l)
+		if err != nil || !reflect.DeepEqual(windows, wantWindows) {
+			t.Fatalf("covered are %v, %v; want %v", windows, err, wantWindows)
+		}
+		resyncHeads, err := m.store.ResyncHeads(l.Resync)
+		wantResyncHeads, _ := m.model.ResyncHeads(l.Resync)
+		if err != nil || !reflect.DeepEqual(resyncHeads, wantResyncHeads) {
+			t.Fatalf("heads of the re-sync are %v, %v; want %v", resyncHeads, err, wantResyncHeads)
+		}
 		src, found, err := m.store.Source(l.Source)
 		wantSrc, wantFound, _ := m.model.Source(l.Source)
 		if err != nil || found != wantFound || len(src.Outputs) != len(wantSrc.Outputs) {
@@ -287,6 +309,9 @@ func TestInvariant1_Model(t *testing.T) {
 		}
 		for n := range 3 {
 			m.lanes = append(m.lanes, checkpointtest.Lane(n, "siem"), checkpointtest.Lane(n, "other"))
+			resync := checkpointtest.Lane(n, "siem")
+			resync.Resync = progress.ResyncID(1 + n%2)
+			m.lanes = append(m.lanes, resync)
 		}
 		m.positions = map[progress.Lane][]string{}
 		for _, l := range m.lanes {

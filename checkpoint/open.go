@@ -239,10 +239,8 @@ func (s *Store) create(rebuilt bool) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range buckets() {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
+		if err := makeBuckets(tx, buckets()...); err != nil {
+			return err
 		}
 		key := s.opts.hashKey
 		if key == nil {
@@ -346,7 +344,22 @@ func (s *Store) load(r *Report) error {
 
 // migrations[n] brings a file from version n+1 to n+2, in the transaction it
 // is given. A crash within leaves the older version.
-func migrations() []func(*bolt.Tx) error { return nil }
+func migrations() []func(*bolt.Tx) error {
+	return []func(*bolt.Tx) error{
+		func(tx *bolt.Tx) error { // re-syncs
+			return makeBuckets(tx, bucketCovered, bucketResyncs)
+		},
+	}
+}
+
+func makeBuckets(tx *bolt.Tx, names ...[]byte) error {
+	for _, name := range names {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func migrate(tx *bolt.Tx, from int) error {
 	for _, step := range migrations()[from-1:] {

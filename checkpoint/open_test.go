@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent/progress"
 )
 
-var update = flag.Bool("update", false, "write testdata/v1.db.gz anew")
+var update = flag.Bool("update", false, "write the file of today's version in testdata anew")
 
 func TestInvariant12_SecondAgentIsRefused(t *testing.T) {
 	dir := t.TempDir()
@@ -164,18 +165,26 @@ func setSchema(t *testing.T, dir string, version uint32) {
 	}
 }
 
-// The file of version 1, as this version must always be able to read it.
-// -update makes it anew, which is right only before version 1 is released.
-func TestInvariant12_Version1IsRead(t *testing.T) {
+// The files of all versions, as this version must always be able to read them.
+// -update makes that of today's version anew, which is right only before it is
+// released.
+func TestInvariant12_EarlierVersionsAreRead(t *testing.T) {
+	for version := 1; version <= schema; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { versionIsRead(t, version) })
+	}
+}
+
+func versionIsRead(t *testing.T, version int) {
 	const lanes, objects = 4, 60
-	fixture := filepath.Join("testdata", "v1.db.gz")
-	if *update {
+	fixture := filepath.Join("testdata", fmt.Sprintf("v%d.db.gz", version))
+	if *update && version == schema {
 		dir := t.TempDir()
 		s, _, err := Open(dir, Options{hashKey: []byte("sixteen bytes !!")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		fill(t, s, lanes, objects)
+		fillResyncs(t, s)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -208,8 +217,17 @@ func TestInvariant12_Version1IsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, r := open(t, dir, Options{})
-	if r.Fresh || r.Rebuilt {
+	if from := version % schema; r.Fresh || r.Rebuilt || r.MigratedFrom != from {
 		t.Fatalf("report %+v", r)
+	}
+	resyncs, err := s.Resyncs()
+	switch {
+	case err != nil:
+		t.Error(err)
+	case version == 1 && len(resyncs) > 0:
+		t.Errorf("version 1 has re-syncs: %v", resyncs)
+	case version > 1:
+		wantFilledResyncs(t, s)
 	}
 	// What fill settles is the same every time.
 	fresh, _ := open(t, t.TempDir(), Options{})
@@ -217,7 +235,7 @@ func TestInvariant12_Version1IsRead(t *testing.T) {
 		t.Error(err)
 	}
 	st, err := s.Stats()
-	if err != nil || st.Lanes != lanes || st.Entries != lanes*objects || st.Packed == 0 || st.Partial != lanes {
+	if err != nil || st.Lanes != lanes+min(version-1, 1) || st.Entries != lanes*objects+min(version-1, 1) || st.Packed == 0 || st.Partial != lanes {
 		t.Errorf("stats %+v, %v", st, err)
 	}
 	l := benchLane(2)
@@ -226,6 +244,55 @@ func TestInvariant12_Version1IsRead(t *testing.T) {
 	}, nil)
 	if err != nil || states[0].Standing != progress.Partial || states[0].Acked.String() != "0-4" || states[1].Standing != progress.Parked {
 		t.Errorf("in flight and parked came back as %v, %v", states, err)
+	}
+}
+
+// fillResyncs writes a re-sync, what it has settled, and a covered window.
+func fillResyncs(t *testing.T, s *Store) {
+	t.Helper()
+	l := benchLane(0)
+	mine := l
+	mine.Resync = 1
+	pos := benchPosition(&l, benchDay.AddDate(0, -3, 0), 1, 2, 0)
+	if err := s.Commit(&progress.Changes{
+		Settled: []progress.ObjectSettled{{Lane: mine, Position: pos}},
+		Heads:   []progress.LaneHead{{Lane: mine, Head: progress.Head{Watermark: pos[:20], Pruned: pos[:20], Hourly: benchDay}}},
+		Covered: []progress.LaneCovered{{Lane: l, Windows: filledCovered()}},
+		Resyncs: []progress.Resync{filledResync()},
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func filledCovered() []progress.Covered {
+	return []progress.Covered{{From: benchDay.AddDate(-1, 0, 0), To: benchDay.AddDate(0, -6, 0), AsOf: benchDay.Add(1234567)}}
+}
+
+func filledResync() progress.Resync {
+	return progress.Resync{
+		ID: 1, From: benchDay.AddDate(0, -4, 0), To: benchDay.AddDate(0, -3, 1),
+		Sources: []progress.SourceID{benchLane(0).Source}, Outputs: []string{benchLane(0).Output}, LogTypes: []string{"CloudTrail"},
+		Resend: true, State: progress.ResyncRunning, Created: benchDay, Began: benchDay.Add(time.Second),
+		Count: progress.ResyncCount{Objects: 1, Passed: 2, Records: 3, Bytes: 4},
+	}
+}
+
+func wantFilledResyncs(t *testing.T, s *Store) {
+	t.Helper()
+	if all, err := s.Resyncs(); err != nil || !reflect.DeepEqual(all, []progress.Resync{filledResync()}) {
+		t.Errorf("re-syncs came back as %+v, %v", all, err)
+	}
+	l := benchLane(0)
+	if w, err := s.Covered(l); err != nil || !reflect.DeepEqual(w, filledCovered()) {
+		t.Errorf("covered windows came back as %v, %v", w, err)
+	}
+	pos := benchPosition(&l, benchDay.AddDate(0, -3, 0), 1, 2, 0)
+	l.Resync = 1
+	if states, err := s.Lookup(l, []string{pos}, nil); err != nil || states[0].Standing != progress.Settled {
+		t.Errorf("what the re-sync settled stands %v, %v", states, err)
+	}
+	if heads, err := s.ResyncHeads(1); err != nil || heads[l].Watermark != pos[:20] || !heads[l].Hourly.Equal(benchDay) {
+		t.Errorf("the re-sync's heads came back as %v, %v", heads, err)
 	}
 }
 

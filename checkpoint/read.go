@@ -42,21 +42,27 @@ func readSource(tx *bolt.Tx, id progress.SourceID) (progress.Source, bool, error
 func (s *Store) Heads(id progress.SourceID, output string) (map[progress.Stream]progress.Head, error) {
 	heads := map[progress.Stream]progress.Head{}
 	err := s.view("reading the checkpoint", func(tx *bolt.Tx) error {
-		for _, n := range s.laneIDs(id, output) {
-			r, found, err := findRow(tx, n)
-			if err != nil {
-				return err
-			}
-			if l, ok := s.laneByID(n); ok && found {
-				heads[l.Stream] = r.head
-			}
-		}
-		return nil
+		lanes := s.laneIDs(func(l *progress.Lane) bool { return l.Source == id && l.Output == output && l.Resync == 0 })
+		return s.eachHead(tx, lanes, func(l progress.Lane, h progress.Head) { heads[l.Stream] = h })
 	})
 	if err != nil {
 		return nil, err
 	}
 	return heads, nil
+}
+
+// eachHead calls f with the head of each lane that is still remembered.
+func (s *Store) eachHead(tx *bolt.Tx, lanes []uint32, f func(progress.Lane, progress.Head)) error {
+	for _, n := range lanes {
+		r, found, err := findRow(tx, n)
+		if err != nil {
+			return err
+		}
+		if l, ok := s.laneByID(n); ok && found {
+			f(l, r.head)
+		}
+	}
+	return nil
 }
 
 // findRow is readRow for a lane that may have been forgotten meanwhile.

@@ -95,6 +95,9 @@ func appendLane(dst []byte, l *progress.Lane) []byte {
 	} {
 		dst = appendString(dst, s)
 	}
+	if l.Resync != 0 {
+		dst = binary.AppendUvarint(dst, uint64(l.Resync))
+	}
 	return dst
 }
 
@@ -105,6 +108,13 @@ func parseLane(b []byte) (l progress.Lane, err error) {
 		&l.Stream.Organization, &l.Stream.Account, &l.Stream.LogType, &l.Stream.Region, &l.Output,
 	} {
 		*s = d.string()
+	}
+	if len(d.b) > 0 {
+		n := d.uvarint()
+		if n == 0 || n > math.MaxUint32 {
+			d.bad = true
+		}
+		l.Resync = progress.ResyncID(n)
 	}
 	return l, d.end("a lane")
 }

@@ -36,12 +36,12 @@ const (
 
 // schema is the version of the layout below. When it changes, migrations gets
 // a step and testdata a file of the version before.
-const schema = 1
+const schema = 2
 
 // Store is a checkpoint in a bbolt file. All its methods may be called from
 // any goroutine; writers take turns.
 //
-// # Layout of the file (schema 1)
+// # Layout of the file (schema 2)
 //
 // Numbers in keys are big-endian. Every value but the marks ends with a
 // CRC-32C of its key and itself (see seal). position is as appendPosition
@@ -52,7 +52,8 @@ const schema = 1
 //	         "rebuilt"           there while the store stands in for a lost one
 //	sources  source id           progress.Source as JSON
 //	lanes    source, organization, account, log type, region, output;
-//	         each with its length
+//	         each with its length; and the number of the re-sync, if it is
+//	         the lane of one
 //	                             lane uint32, never given twice
 //	heads    lane                progress.Head and four counts, see row
 //	recent   lane position       mark: settled, not packed yet, or late
@@ -63,7 +64,11 @@ const schema = 1
 //	parked   lane position record
 //	                             reason, error, attempts, …; record is uint32,
 //	                             all ones for the object as a whole
+//	covered  lane                windows that re-syncs have gone over
+//	resyncs  id uint32           progress.Resync as JSON
 //	dead     lane                forgotten: Maintain removes what is left of it
+//
+// Schema 1 had neither covered nor resyncs, nor lanes of re-syncs.
 //
 // One flat bucket with the lane in front of the key costs a fraction of a
 // bucket per lane, which bbolt opens and writes back one by one. What a lane
@@ -113,6 +118,8 @@ var (
 	bucketPacked  = []byte("packed")
 	bucketPartial = []byte("partial")
 	bucketParked  = []byte("parked")
+	bucketCovered = []byte("covered")
+	bucketResyncs = []byte("resyncs")
 	bucketDead    = []byte("dead")
 
 	keySchema  = []byte("schema")
@@ -124,7 +131,7 @@ var (
 func buckets() [][]byte {
 	return [][]byte{
 		bucketMeta, bucketSources, bucketLanes, bucketHeads, bucketRecent,
-		bucketPacked, bucketPartial, bucketParked, bucketDead,
+		bucketPacked, bucketPartial, bucketParked, bucketCovered, bucketResyncs, bucketDead,
 	}
 }
 
@@ -235,14 +242,13 @@ func (s *Store) laneByID(id uint32) (progress.Lane, bool) {
 	return l, ok
 }
 
-// laneIDs returns the numbers of all lanes of a source and an output,
-// ascending.
-func (s *Store) laneIDs(source progress.SourceID, output string) []uint32 {
+// laneIDs returns the numbers of all lanes that are wanted, ascending.
+func (s *Store) laneIDs(wanted func(l *progress.Lane) bool) []uint32 {
 	s.lanesMu.RLock()
 	defer s.lanesMu.RUnlock()
 	var ids []uint32
 	for l, id := range s.ids {
-		if l.Source == source && l.Output == output {
+		if wanted(&l) {
 			ids = append(ids, id)
 		}
 	}

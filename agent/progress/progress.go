@@ -41,6 +41,11 @@ type Lane struct {
 	Source SourceID
 	Stream Stream
 	Output string
+	// Resync, if not 0, makes it the lane of that re-sync beside the lane
+	// itself: what the re-sync has settled and how far it is. Of its Head,
+	// Watermark and Pruned are how far, and Hourly is when it began to list.
+	// Nothing is parked in it. It is forgotten when the re-sync is over.
+	Resync ResyncID
 }
 
 // Source is what is remembered of a source.
@@ -160,6 +165,12 @@ type Changes struct {
 	Unpark  []Entry // lane, position and record name it
 	Park    []Entry // replaces an entry of the same lane, position and record
 	Heads   []LaneHead
+	Covered []LaneCovered
+	// Resyncs replace what was remembered of them. Of one that is over, the
+	// lanes are forgotten.
+	Resyncs []Resync
+	// ForgetResyncs are re-syncs of which nothing is to be remembered.
+	ForgetResyncs []ResyncID
 }
 
 // ObjectSettled: the object is settled; what was remembered of its ranges, and
@@ -187,8 +198,16 @@ type LaneHead struct {
 	Head Head
 }
 
+// LaneCovered: these windows of the lane are covered. It replaces what was
+// remembered of them.
+type LaneCovered struct {
+	Lane    Lane
+	Windows []Covered
+}
+
 // Empty reports whether there is nothing to make durable.
 func (c *Changes) Empty() bool {
 	return len(c.Sources) == 0 && len(c.Settled) == 0 && len(c.Partial) == 0 &&
-		len(c.Unpark) == 0 && len(c.Park) == 0 && len(c.Heads) == 0
+		len(c.Unpark) == 0 && len(c.Park) == 0 && len(c.Heads) == 0 &&
+		len(c.Covered) == 0 && len(c.Resyncs) == 0 && len(c.ForgetResyncs) == 0
 }

@@ -26,6 +26,9 @@ type Store interface {
 	Commit(c *progress.Changes) error
 	Forget(id progress.SourceID, output string) (owed int, err error)
 	Maintain(ctx context.Context, now time.Time) error
+	Resyncs() ([]progress.Resync, error)
+	ResyncHeads(id progress.ResyncID) (map[progress.Lane]progress.Head, error)
+	Covered(l progress.Lane) ([]progress.Covered, error)
 }
 
 // now is when the suite plays, by S3's clock.
@@ -71,6 +74,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Forget", testForget},
 		{"LanesApart", testLanesApart},
 		{"Concurrent", testConcurrent},
+		{"Resync", testResync},
+		{"ResyncLanes", testResyncLanes},
+		{"Covered", testCovered},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}

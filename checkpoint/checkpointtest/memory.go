@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,9 +39,11 @@ type Memory struct {
 	rebuilt bool
 	sources map[progress.SourceID]progress.Source
 	lanes   map[progress.Lane]*memoryLane
+	resyncs map[progress.ResyncID]progress.Resync
 }
 
 type memoryLane struct {
+	covered []progress.Covered
 	head    progress.Head
 	settled map[string]bool
 	partial map[string]progress.Ranges
@@ -57,6 +60,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		sources: map[progress.SourceID]progress.Source{},
 		lanes:   map[progress.Lane]*memoryLane{},
+		resyncs: map[progress.ResyncID]progress.Resync{},
 	}
 }
 
@@ -87,9 +91,10 @@ func (m *Memory) Clone() *Memory {
 		c.sources[id] = cloneSource(s)
 	}
 	for l, x := range m.lanes {
-		y := &memoryLane{x.head, maps.Clone(x.settled), maps.Clone(x.partial), maps.Clone(x.parked)}
+		y := &memoryLane{slices.Clone(x.covered), x.head, maps.Clone(x.settled), maps.Clone(x.partial), maps.Clone(x.parked)}
 		c.lanes[l] = y
 	}
+	maps.Copy(c.resyncs, m.resyncs)
 	return c
 }
 
@@ -131,7 +136,7 @@ func (m *Memory) Heads(id progress.SourceID, output string) (map[progress.Stream
 	heads := map[progress.Stream]progress.Head{}
 	err := m.call("Heads", func() error {
 		for l, x := range m.lanes {
-			if l.Source == id && l.Output == output {
+			if l.Source == id && l.Output == output && l.Resync == 0 {
 				heads[l.Stream] = x.head
 			}
 		}
@@ -141,6 +146,59 @@ func (m *Memory) Heads(id progress.SourceID, output string) (map[progress.Stream
 		return nil, err
 	}
 	return heads, nil
+}
+
+// Resyncs returns all re-syncs, ascending by id.
+func (m *Memory) Resyncs() (all []progress.Resync, err error) {
+	err = m.call("Resyncs", func() error {
+		for _, id := range slices.Sorted(maps.Keys(m.resyncs)) {
+			all = append(all, cloneResync(m.resyncs[id]))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// ResyncHeads returns the heads of all lanes of a re-sync.
+func (m *Memory) ResyncHeads(id progress.ResyncID) (map[progress.Lane]progress.Head, error) {
+	heads := map[progress.Lane]progress.Head{}
+	err := m.call("ResyncHeads", func() error {
+		for l, x := range m.lanes {
+			if id != 0 && l.Resync == id {
+				heads[l] = x.head
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return heads, nil
+}
+
+// Covered returns the windows of a lane that re-syncs have gone over.
+func (m *Memory) Covered(l progress.Lane) (windows []progress.Covered, err error) {
+	err = m.call("Covered", func() error {
+		if x := m.lanes[l]; x != nil {
+			windows = slices.Clone(x.covered)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return windows, nil
+}
+
+func cloneResync(r progress.Resync) progress.Resync {
+	for _, s := range []*[]string{&r.Outputs, &r.Accounts, &r.Regions, &r.LogTypes} {
+		*s = slices.Clone(*s)
+	}
+	r.Sources = slices.Clone(r.Sources)
+	return r
 }
 
 // Lookup returns how the objects at these positions stand in a lane.
@@ -247,6 +305,22 @@ func (m *Memory) Commit(c *progress.Changes) error {
 		for l, h := range heads {
 			m.lane(l).setHead(h)
 		}
+		for _, w := range c.Covered {
+			m.lane(w.Lane).covered = slices.Clone(w.Windows)
+		}
+		forget := func(id progress.ResyncID) {
+			maps.DeleteFunc(m.lanes, func(l progress.Lane, _ *memoryLane) bool { return l.Resync == id })
+		}
+		for _, r := range c.Resyncs {
+			m.resyncs[r.ID] = cloneResync(r)
+			if r.Over() {
+				forget(r.ID)
+			}
+		}
+		for _, id := range c.ForgetResyncs {
+			delete(m.resyncs, id)
+			forget(id)
+		}
 		return nil
 	})
 }
@@ -283,7 +357,7 @@ func (m *Memory) Forget(id progress.SourceID, output string) (owed int, err erro
 			if l.Source == id && l.Output == output {
 				owed += len(x.parked)
 				for pos := range x.partial {
-					if pos >= x.head.Pruned {
+					if pos >= x.head.Pruned && l.Resync == 0 {
 						owed++
 					}
 				}
