@@ -7,19 +7,15 @@ import (
 	"net"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
-	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // datagrams sends one datagram a message.
 type datagrams struct {
-	op, addr string
-	timeout  time.Duration
-
 	mu     sync.Mutex
+	route  *route
 	format *formatter
 	conn   net.Conn // nil until needed
 	closed bool
@@ -31,24 +27,20 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, &fault.Error{Op: d.op, Err: errClosed}
+		return nil, &fault.Error{Op: d.route.op(), Err: errClosed}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, &fault.Error{Op: d.op, Err: err}
+		return nil, &fault.Error{Op: d.route.op(), Err: err}
 	}
-	if d.conn == nil {
-		dialer := net.Dialer{Timeout: d.timeout}
-		conn, err := dialer.DialContext(ctx, "udp", d.addr)
-		if err != nil {
-			return nil, d.failed(err)
-		}
-		d.conn = conn
+	if err := d.connect(ctx); err != nil {
+		return nil, err
 	}
+	t := &d.route.targets[d.route.at]
 	var out []fault.RecordRefusal
 	worst := fault.Refused
 	for i := range b.Records {
 		if err := ctx.Err(); err != nil {
-			return nil, &fault.Error{Op: d.op, Err: err}
+			return nil, &fault.Error{Op: t.op, Err: err}
 		}
 		msg, why, kind := d.format.frame(&b.Records[i])
 		if why == "" {
@@ -66,7 +58,8 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 				// elsewhere next time.
 				_ = d.conn.Close() // the write's error says more
 				d.conn = nil
-				return nil, d.failed(err)
+				d.route.leave()
+				return nil, t.failed(err)
 			}
 		}
 		out = append(out, fault.RecordRefusal{Index: i, Answer: why})
@@ -74,12 +67,27 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 			worst = kind
 		}
 	}
-	return settled{leftOut(d.op, out, worst)}, nil
+	return settled{leftOut(t.op, out, worst)}, nil
 }
 
-func (d *datagrams) failed(err error) error {
-	kind, hint := (*tlsconf.Client)(nil).Explain(err, d.addr)
-	return &fault.Error{Kind: kind, Op: d.op, Err: err, Hint: hint}
+// connect sees to it that there is a socket, which says nothing of a receiver.
+func (d *datagrams) connect(ctx context.Context) error {
+	open := func(ctx context.Context, t *target) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", t.addr)
+		if err != nil {
+			return err
+		}
+		if d.conn != nil {
+			_ = d.conn.Close() // nothing is kept there
+		}
+		d.conn = conn
+		return nil
+	}
+	if d.conn == nil {
+		return d.route.connect(ctx, open)
+	}
+	d.route.goHome(ctx, open)
+	return nil
 }
 
 func (d *datagrams) close() error {

@@ -41,6 +41,7 @@ type ledger struct {
 	pending  []*confirmation // by end, ascending
 	held     int             // how many of them, from the first, the peer's kernel has
 	err      error           // why it is broken
+	failed   bool            // something was pending when it broke
 	acked    int64           // bytes that the peer's kernel has
 	progress time.Time       // when acked last grew, or there began to be something to acknowledge
 }
@@ -105,7 +106,7 @@ func (l *ledger) fail(err error) {
 	if l.err != nil {
 		return
 	}
-	l.err = err
+	l.err, l.failed = err, len(l.pending) > 0
 	for _, c := range l.pending {
 		c.err = err
 		close(c.done)
@@ -119,6 +120,20 @@ func (l *ledger) broken() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
+}
+
+// lost reports whether something was not confirmed when the ledger broke.
+func (l *ledger) lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// idle reports whether nothing waits to be confirmed.
+func (l *ledger) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending) == 0
 }
 
 // run confirms batches until the ledger is broken (nil) or finds that the

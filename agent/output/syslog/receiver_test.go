@@ -11,8 +11,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/trailpoll/trailpoll/agent/output/outputtest"
@@ -116,16 +118,50 @@ func parseMessage(b []byte) (m message, err error) {
 	return m, nil
 }
 
-// receiver is a syslog server over TCP or TLS, with faults.
+var bsdRE = regexp.MustCompile(`^<(\d{1,3})>([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d) ([0-9A-Za-z._:-]{1,255}) (?:([0-9A-Za-z._/-]{1,32}): |CEF:)`)
+
+// parseBSD reads a message by the letter of RFC 3164.
+func parseBSD(b []byte) (m message, err error) {
+	h := bsdRE.FindSubmatch(b)
+	if h == nil {
+		return m, fmt.Errorf("no header: %.200q", b)
+	}
+	m.pri, _ = strconv.Atoi(string(h[1]))
+	m.time, m.host, m.app = string(h[2]), string(h[3]), string(h[4])
+	if _, err := time.Parse(time.Stamp, m.time); err != nil {
+		return m, err
+	}
+	if m.msg = b[len(h[0]):]; m.app == "" {
+		m.msg = b[len(h[0])-len("CEF:"):]
+	}
+	return m, nil
+}
+
+// parse reads a message of a format.
+func parse(style MessageFormat, b []byte) (message, error) {
+	if style == RFC3164 {
+		return parseBSD(b)
+	}
+	return parseMessage(b)
+}
+
+// relpFraming makes a receiver speak RELP.
+const relpFraming Framing = "relp"
+
+// receiver is a syslog server over TCP, TLS or RELP, with faults.
 type receiver struct {
 	outputtest.Inbox
 	t       *testing.T
 	addr    string
 	tls     *tls.Config // nil for plain TCP
 	framing Framing
+	style   MessageFormat
+	// answer, with RELP, is what a message is answered; nil = "200 OK".
+	answer func(msg []byte) string
 
 	mu    sync.Mutex
 	fault outputtest.Fault
+	came  int // connections
 	ln    net.Listener
 	conns map[net.Conn]bool
 	wg    sync.WaitGroup
@@ -158,6 +194,7 @@ func (r *receiver) listen() {
 			}
 			r.mu.Lock()
 			r.conns[raw] = true
+			r.came++
 			f := r.fault
 			r.mu.Unlock()
 			r.wg.Go(func() {
@@ -220,6 +257,12 @@ func (r *receiver) serve(raw, conn net.Conn, f outputtest.Fault) {
 	if c, ok := conn.(*tls.Conn); ok && c.Handshake() != nil {
 		return // the other side is told why
 	}
+	if r.framing == relpFraming {
+		if err := r.serveRELP(raw, conn, f); err != nil && !errors.Is(err, io.EOF) && !isConnError(err) {
+			r.t.Errorf("RELP: %v", err)
+		}
+		return
+	}
 	in := bufio.NewReader(conn)
 	for {
 		frame, wire, err := readFrame(in, r.framing)
@@ -229,7 +272,7 @@ func (r *receiver) serve(raw, conn net.Conn, f outputtest.Fault) {
 			}
 			return
 		}
-		m, err := parseMessage(frame)
+		m, err := parse(r.style, frame)
 		if err != nil {
 			r.t.Errorf("TestInvariant11: %v", err)
 			return
@@ -241,6 +284,98 @@ func (r *receiver) serve(raw, conn net.Conn, f outputtest.Fault) {
 		if f.Mode == outputtest.ResetAfter {
 			reset(raw)
 			return
+		}
+	}
+}
+
+// serveRELP reads RELP by the letter, without any of the code under test.
+func (r *receiver) serveRELP(raw, conn net.Conn, f outputtest.Fault) error {
+	in := bufio.NewReader(conn)
+	want := 1
+	for {
+		head, err := in.ReadString(' ')
+		if err != nil {
+			return err
+		}
+		if head != strconv.Itoa(want)+" " {
+			return fmt.Errorf("frame %q, want %d", head, want)
+		}
+		want++
+		command, err := in.ReadString(' ')
+		if err != nil {
+			return err
+		}
+		var digits []byte
+		var end byte
+		for {
+			if end, err = in.ReadByte(); err != nil {
+				return err
+			}
+			if end < '0' || end > '9' {
+				break
+			}
+			digits = append(digits, end)
+		}
+		n, err := strconv.Atoi(string(digits))
+		if err != nil || len(digits) > 9 {
+			return fmt.Errorf("length %q", digits)
+		}
+		data := make([]byte, n)
+		if n > 0 {
+			if end != ' ' {
+				return fmt.Errorf("%q before the data", end)
+			}
+			if _, err := io.ReadFull(in, data); err != nil {
+				return err
+			}
+			if end, err = in.ReadByte(); err != nil {
+				return err
+			}
+		}
+		if end != '\n' {
+			return fmt.Errorf("%q at the end of a frame", end)
+		}
+		say := "200 OK"
+		switch command {
+		case "open ":
+			if !bytes.HasPrefix(data, []byte("relp_version=0\nrelp_software=trailpoll,")) || !bytes.HasSuffix(data, []byte("\ncommands=syslog")) {
+				return fmt.Errorf("offers %q", data)
+			}
+			say = "200 OK\nrelp_version=0\nrelp_software=test,1,http://example.com\ncommands=syslog"
+			if f.Mode == outputtest.Status {
+				say = strconv.Itoa(f.Status) + " no"
+			}
+		case "close ":
+			if _, err := fmt.Fprintf(conn, "%srsp 0\n0 serverclose 0\n", head); err != nil {
+				return err
+			}
+			return nil
+		case "syslog ":
+			m, err := parse(r.style, data)
+			if err != nil {
+				return fmt.Errorf("TestInvariant11: %w", err)
+			}
+			if r.answer != nil {
+				say = r.answer(m.msg)
+			}
+			if strings.HasPrefix(say, "200") {
+				r.mu.Lock()
+				fmt.Fprintf(&r.wire, "%s%s%d %s\n", head, command, n, data)
+				r.mu.Unlock()
+				r.Put(m.msg)
+			}
+			switch f.Mode {
+			case outputtest.ResetAfter:
+				reset(raw)
+				return nil
+			case outputtest.Hang:
+				continue
+			}
+		default:
+			return fmt.Errorf("command %q", command)
+		}
+		if _, err := fmt.Fprintf(conn, "%srsp %d %s\n", head, len(say), say); err != nil {
+			return err
 		}
 	}
 }
@@ -282,10 +417,11 @@ func readFrame(in *bufio.Reader, framing Framing) (frame, wire []byte, err error
 // datagramReceiver is a syslog server over UDP.
 type datagramReceiver struct {
 	outputtest.Inbox
-	t    *testing.T
-	conn net.PacketConn
-	wire bytes.Buffer // belongs to serve until it has returned
-	wg   sync.WaitGroup
+	t     *testing.T
+	style MessageFormat
+	conn  net.PacketConn
+	wire  bytes.Buffer // belongs to serve until it has returned
+	wg    sync.WaitGroup
 }
 
 func newDatagramReceiver(t *testing.T) *datagramReceiver {
@@ -314,7 +450,7 @@ func (r *datagramReceiver) serve() {
 		if err != nil {
 			return
 		}
-		m, err := parseMessage(buf[:n])
+		m, err := parse(r.style, buf[:n])
 		if err != nil {
 			r.t.Errorf("TestInvariant11: %v", err)
 			continue

@@ -3,7 +3,6 @@ package syslog
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +13,23 @@ import (
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
-	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // stream sends frames over one connection at a time.
 type stream struct {
-	op, addr string
-	tls      *tlsconf.Client // nil for plain TCP
-	timeout  time.Duration
-	delay    time.Duration
+	delay time.Duration
 
 	stopped context.Context // ends with close
 	stop    context.CancelFunc
 
 	mu     sync.Mutex // held while connecting and writing
+	route  *route
 	format *formatter
 	link   *link // nil until needed; kept when broken, until the next is made
+	// leaving is the link that was used before the first address could be had
+	// again: what is outstanding there is still waited for. nil for none.
+	leaving *link
 }
 
 // write writes the batch. Its confirmation comes from the link's ledger.
@@ -38,97 +37,110 @@ func (s *stream) write(ctx context.Context, b *record.Batch) (record.Confirmatio
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped.Err() != nil {
-		return nil, &fault.Error{Op: s.op, Err: errClosed}
+		return nil, &fault.Error{Op: s.route.op(), Err: errClosed}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.stopped, func() { cancel(errClosed) })()
 	if ctx.Err() != nil {
-		return nil, &fault.Error{Op: s.op, Err: context.Cause(ctx)}
+		return nil, &fault.Error{Op: s.route.op(), Err: context.Cause(ctx)}
+	}
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	refused, kind, err := s.link.send(ctx, s.format, b)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.route.leave()
+		}
+		s.drop()
+		return nil, err
+	}
+	return s.link.ledger.add(leftOut(s.link.t.op, refused, kind)), nil
+}
+
+// connect sees to it that there is a link.
+func (s *stream) connect(ctx context.Context) error {
+	if s.leaving != nil && s.leaving.ledger.idle() {
+		_ = s.leaving.close() // nobody waits for anything there
+		s.leaving = nil
 	}
 	if s.link != nil && s.link.ledger.broken() != nil {
 		// Whoever waited on it was told. A receiver that closes idle
 		// connections is no trouble: nothing was outstanding.
-		s.link.end()
-		s.link = nil
+		if s.link.ledger.lost() {
+			s.route.leave()
+		}
+		s.drop()
 	}
-	if s.link == nil {
-		l, err := s.connect(ctx)
+	open := func(ctx context.Context, t *target) error {
+		l, err := s.open(ctx, t)
 		if err != nil {
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
+			return err
+		}
+		if s.link != nil {
+			if s.leaving != nil {
+				_ = s.leaving.close() // what is outstanding there is told so
 			}
-			return nil, s.failed(err)
+			s.leaving = s.link
 		}
 		s.link = l
+		return nil
 	}
-	refused, kind, err := s.link.send(ctx, s.format, b)
-	if err != nil {
-		return nil, err
+	if s.link == nil {
+		return s.route.connect(ctx, open)
 	}
-	return s.link.ledger.add(leftOut(s.op, refused, kind)), nil
+	s.route.goHome(ctx, open)
+	return nil
 }
 
-func (s *stream) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+// drop forgets a link that is broken.
+func (s *stream) drop() {
+	s.link.end()
+	s.link = nil
+}
+
+func (s *stream) open(ctx context.Context, t *target) (*link, error) {
+	conn, raw, err := t.dial(ctx, s.route.timeout)
 	if err != nil {
 		return nil, err
 	}
-	raw := &counter{Conn: conn, timeout: s.timeout}
-	secured := net.Conn(raw)
-	if s.tls != nil {
-		t := tls.Client(raw, s.tls.Conf)
-		if err := t.HandshakeContext(ctx); err != nil {
-			_ = conn.Close() // the handshake's error says more
-			return nil, err
-		}
-		secured = t
-	}
 	l := &link{
-		s:    s,
-		conn: secured,
+		t:    t,
+		conn: conn,
 		raw:  raw,
-		w:    bufio.NewWriterSize(secured, 64<<10),
+		w:    bufio.NewWriterSize(conn, 64<<10),
 		read: make(chan struct{}),
 		ledger: newLedger(ledgerConfig{
 			delay:    s.delay,
-			patience: s.timeout,
+			patience: s.route.timeout,
 			sent:     raw.sent.Load,
-			queued:   queueOf(conn),
-			works:    s.tls.Works,
+			queued:   queueOf(raw.Conn),
+			works:    t.tls.Works,
 		}),
 	}
 	l.start()
 	return l, nil
 }
 
-// failed makes the error of a connection that could not be made or broke.
-func (s *stream) failed(err error) error {
-	if e, ok := errors.AsType[*fault.Error](err); ok {
-		return e
-	}
-	kind, hint := s.tls.Explain(err, s.addr)
-	return &fault.Error{Kind: kind, Op: s.op, Err: err, Hint: hint}
-}
-
 func (s *stream) close() error {
 	s.stop() // a write under way ends
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link == nil {
-		return nil
+	var err error
+	for _, l := range []*link{s.link, s.leaving} {
+		if l != nil {
+			err = errors.Join(err, l.close())
+		}
 	}
-	err := s.link.close()
-	s.link = nil
+	s.link, s.leaving = nil, nil
 	return err
 }
 
 // link is one connection: its goroutines are a reader, which finds out when the
 // receiver ends it, and the ledger's.
 type link struct {
-	s      *stream
+	t      *target
 	conn   net.Conn // what frames are written to: raw, or TLS over it
 	raw    *counter
 	w      *bufio.Writer
@@ -170,7 +182,7 @@ func (l *link) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = errPeerClosed
 	}
-	l.ledger.fail(l.s.failed(err))
+	l.ledger.fail(l.t.failed(err))
 	_ = l.raw.Close() // it is broken already
 }
 
@@ -184,7 +196,7 @@ func (l *link) end() {
 
 // close ends the link in order.
 func (l *link) close() error {
-	l.ledger.fail(&fault.Error{Op: l.s.op, Err: errClosed})
+	l.ledger.fail(&fault.Error{Op: l.t.op, Err: errClosed})
 	err := l.conn.Close()
 	l.end()
 	if errors.Is(err, net.ErrClosed) {
@@ -223,7 +235,7 @@ func (l *link) send(ctx context.Context, f *formatter, b *record.Batch) ([]fault
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("the receiver took nothing for %v: %w", l.s.timeout, err)
+		err = fmt.Errorf("the receiver took nothing for %v: %w", l.raw.timeout, err)
 	default:
 		// A write fails because the connection is gone; why it is gone (an
 		// alert, for one) the reader knows, if it was told.
@@ -236,7 +248,7 @@ func (l *link) send(ctx context.Context, f *formatter, b *record.Batch) ([]fault
 		}
 	}
 	l.fail(err)
-	return nil, 0, l.s.failed(err)
+	return nil, 0, l.t.failed(err)
 }
 
 // counter is a connection that counts what the kernel took of our bytes and

@@ -60,56 +60,82 @@ func mutual(t *testing.T) (*tls.Config, tlsconf.Config) {
 	return c.Conf, tlsconf.Config{CAFile: ca.File, CertFile: certFile, KeyFile: keyFile}
 }
 
+// Every transport with every message format.
 func TestConformance(t *testing.T) {
-	for _, v := range []struct {
-		name      string
-		transport Transport
-		framing   Framing
-	}{
-		{"tcp octet-counting", TCP, OctetCounting},
-		{"tcp lf", TCP, LF},
-		{"tls", TLS, ""},
-	} {
-		t.Run(v.name, func(t *testing.T) {
-			pair := func(delay time.Duration) func(*testing.T) (outputtest.Output, outputtest.Receiver) {
-				return func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
-					conf := Config{
-						Transport: v.transport, Framing: v.framing, MaxMessage: 4 << 20,
-						ConfirmDelay: delay, Timeout: 10 * time.Second,
-					}
-					var serve *tls.Config
-					if v.transport == TLS {
-						serve, conf.TLS = mutual(t)
-					}
-					in := newReceiver(t, v.framing, serve)
-					conf.Addresses = []string{in.addr}
-					return open(t, conf), in
+	for _, style := range []MessageFormat{RFC5424, RFC3164} {
+		for _, v := range []struct {
+			name      string
+			transport Transport
+			framing   Framing
+		}{
+			{"tcp octet-counting", TCP, OctetCounting},
+			{"tcp lf", TCP, LF},
+			{"tls", TLS, OctetCounting},
+			{"relp", RELP, relpFraming},
+			{"relp-tls", RELPTLS, relpFraming},
+		} {
+			t.Run(string(style)+" "+v.name, func(t *testing.T) {
+				if testing.Short() && style == RFC3164 && v.framing == OctetCounting {
+					t.Skip("not with -short: the others tell as much")
 				}
-			}
+				conformance(t, style, v.transport, v.framing)
+			})
+		}
+		t.Run(string(style)+" udp", func(t *testing.T) {
 			outputtest.Run(t, outputtest.Suite{
-				Connections: 1, Unacknowledged: true,
-				New: pair(2 * time.Millisecond),
-				NewForFault: func(t *testing.T, _ outputtest.Fault) (outputtest.Output, outputtest.Receiver) {
-					return pair(150 * time.Millisecond)(t)
-				},
-				// Without Hang: a receiver that takes what is sent and says
-				// nothing is what every syslog receiver is.
-				Faults: []outputtest.Case{
-					{Fault: outputtest.Fault{Mode: outputtest.Refuse}, Kind: fault.Held, Hint: true},
-					{Fault: outputtest.Fault{Mode: outputtest.ResetBefore}, Kind: fault.Temporary},
-					{Fault: outputtest.Fault{Mode: outputtest.ResetAfter}, Kind: fault.Temporary},
+				Connections: 1, Unacknowledged: true, MaxRecord: 50_000,
+				New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
+					in := newDatagramReceiver(t)
+					in.style = style
+					return open(t, Config{Transport: UDP, MessageFormat: style, Addresses: []string{in.conn.LocalAddr().String()}}), in
 				},
 			})
 		})
 	}
-	t.Run("udp", func(t *testing.T) {
-		outputtest.Run(t, outputtest.Suite{
-			Connections: 1, Unacknowledged: true, MaxRecord: 50_000,
-			New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
-				in := newDatagramReceiver(t)
-				return open(t, Config{Transport: UDP, Addresses: []string{in.conn.LocalAddr().String()}}), in
-			},
-		})
+}
+
+func conformance(t *testing.T, style MessageFormat, transport Transport, framing Framing) {
+	pair := func(delay, timeout time.Duration) func(*testing.T) (outputtest.Output, outputtest.Receiver) {
+		return func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
+			conf := Config{
+				Transport: transport, MessageFormat: style, MaxMessage: 4 << 20,
+				ConfirmDelay: delay, Timeout: timeout,
+			}
+			if framing != relpFraming {
+				conf.Framing = framing
+			}
+			var serve *tls.Config
+			if transport == TLS || transport == RELPTLS {
+				serve, conf.TLS = mutual(t)
+			}
+			in := newReceiver(t, framing, serve)
+			in.style = style
+			conf.Addresses = []string{in.addr}
+			return open(t, conf), in
+		}
+	}
+	faults := []outputtest.Case{
+		{Fault: outputtest.Fault{Mode: outputtest.Refuse}, Kind: fault.Held, Hint: true},
+		{Fault: outputtest.Fault{Mode: outputtest.ResetBefore}, Kind: fault.Temporary},
+		{Fault: outputtest.Fault{Mode: outputtest.ResetAfter}, Kind: fault.Temporary},
+	}
+	relp := framing == relpFraming
+	if relp {
+		// Over the others a receiver that takes what is sent and says nothing is
+		// what every receiver is.
+		faults = append(faults,
+			outputtest.Case{Fault: outputtest.Fault{Mode: outputtest.Hang}, Kind: fault.Temporary},
+			outputtest.Case{Fault: outputtest.Fault{Mode: outputtest.Status, Status: 500}, Kind: fault.Held, Hint: true})
+	}
+	outputtest.Run(t, outputtest.Suite{
+		Connections: 1, Unacknowledged: !relp, Faults: faults,
+		New: pair(2*time.Millisecond, 10*time.Second),
+		NewForFault: func(t *testing.T, f outputtest.Fault) (outputtest.Output, outputtest.Receiver) {
+			if f.Mode == outputtest.Hang {
+				return pair(0, 200*time.Millisecond)(t)
+			}
+			return pair(150*time.Millisecond, 10*time.Second)(t)
+		},
 	})
 }
 
@@ -124,36 +150,47 @@ func goldenRecords() []record.Record {
 }
 
 func TestGolden(t *testing.T) {
-	conf := Config{Hostname: "collector-1.example.com"}
-	for _, framing := range []Framing{OctetCounting, LF} {
-		in := newReceiver(t, framing, nil)
-		conf.Transport, conf.Framing, conf.Addresses = TCP, framing, []string{in.addr}
+	for _, style := range []MessageFormat{RFC5424, RFC3164} {
+		suffix := ""
+		if style == RFC3164 {
+			suffix = "-rfc3164"
+		}
+		conf := Config{Hostname: "collector-1.example.com", MessageFormat: style}
+		for framing, transport := range map[Framing]Transport{OctetCounting: TCP, LF: TCP, relpFraming: RELP} {
+			in := newReceiver(t, framing, nil)
+			in.style = style
+			conf.Transport, conf.Framing, conf.Addresses = transport, framing, []string{in.addr}
+			if framing == relpFraming {
+				conf.Framing = ""
+			}
+			if err := open(t, conf).Send(t.Context(), batch(goldenRecords())); err != nil {
+				t.Fatal(err)
+			}
+			if err := in.Await(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+			in.mu.Lock()
+			outputtest.Golden(t, "syslog-"+string(framing)+suffix+".txt", in.wire.Bytes(), *update)
+			in.mu.Unlock()
+		}
+		in := newDatagramReceiver(t)
+		in.style = style
+		conf.Transport, conf.Framing, conf.Addresses = UDP, "", []string{in.conn.LocalAddr().String()}
 		if err := open(t, conf).Send(t.Context(), batch(goldenRecords())); err != nil {
 			t.Fatal(err)
 		}
 		if err := in.Await(t.Context(), 3); err != nil {
 			t.Fatal(err)
 		}
-		in.mu.Lock()
-		outputtest.Golden(t, "syslog-"+string(framing)+".txt", in.wire.Bytes(), *update)
-		in.mu.Unlock()
+		in.shut()
+		outputtest.Golden(t, "syslog-udp"+suffix+".txt", in.wire.Bytes(), *update)
 	}
-	in := newDatagramReceiver(t)
-	conf.Transport, conf.Framing, conf.Addresses = UDP, "", []string{in.conn.LocalAddr().String()}
-	if err := open(t, conf).Send(t.Context(), batch(goldenRecords())); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Await(t.Context(), 3); err != nil {
-		t.Fatal(err)
-	}
-	in.shut()
-	outputtest.Golden(t, "syslog-udp.txt", in.wire.Bytes(), *update)
 }
 
 // Records that are too large by themselves are named; all others arrive and are
 // acknowledged.
 func TestTooLarge(t *testing.T) {
-	for _, transport := range []Transport{TCP, UDP} {
+	for transport, framing := range map[Transport]Framing{TCP: OctetCounting, RELP: relpFraming, UDP: ""} {
 		t.Run(string(transport), func(t *testing.T) {
 			conf := Config{Transport: transport, MaxMessage: 1000}
 			var in outputtest.Receiver
@@ -161,7 +198,7 @@ func TestTooLarge(t *testing.T) {
 				r := newDatagramReceiver(t)
 				in, conf.Addresses = r, []string{r.conn.LocalAddr().String()}
 			} else {
-				r := newReceiver(t, OctetCounting, nil)
+				r := newReceiver(t, framing, nil)
 				in, conf.Addresses = r, []string{r.addr}
 			}
 			o := open(t, conf)
@@ -233,7 +270,7 @@ func TestInvariant1_BreakFailsUnconfirmed(t *testing.T) {
 	}
 	// When the peer's kernel has it all, nobody looks at the queue any more: the
 	// reader alone can tell that the connection broke.
-	l := o.stream.link.ledger
+	l := o.to.(*stream).link.ledger
 	eventually(t.Context(), t, "the peer's kernel has it all", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -1,15 +1,21 @@
-// Package syslog sends records to a syslog receiver, one message a record
-// (RFC 5424), over UDP (RFC 5426), TCP (RFC 6587) or TLS (RFC 5425).
+// Package syslog sends records to a syslog receiver, one message a record (RFC
+// 5424 or RFC 3164), over UDP (RFC 5426), TCP (RFC 6587), TLS (RFC 5425), RELP
+// or RELP over TLS.
 //
-// A message is
+// A message of RFC 5424 is
 //
 //	<PRI>1 TIMESTAMP HOSTNAME APP-NAME - LOGTYPE [trailpoll@32473 id="…" account="…" region="…" bucket="…" key="…"] RECORD
 //
 // with the event's time, the log type as MSGID, and the record's bytes as they
-// are. The record's identity and where it came from travel as structured data;
-// labels, where there are any, in an element labels@32473. (32473 is the
-// enterprise number that RFC 5612 sets aside for documentation: trailpoll has
-// none of its own.)
+// are, or what a Renderer makes of them. The record's identity and where it
+// came from travel as structured data; labels, where there are any, in an
+// element labels@32473. (32473 is the enterprise number that RFC 5612 sets aside
+// for documentation: trailpoll has none of its own.) A message of RFC 3164 is
+//
+//	<PRI>Mmm dd hh:mm:ss HOSTNAME APP-NAME: RECORD
+//
+// with the event's time in UTC, and has no place for more. A record in CEF
+// stands where the tag would.
 //
 // What acknowledges a batch:
 //
@@ -22,17 +28,24 @@
 //     what the peer has, three delays after the write. When the connection
 //     breaks, all that is not confirmed is to be sent again. A receiver that
 //     hangs for longer than the delay and then dies loses what it had not read.
+//   - RELP: the receiver answers each message when it has taken it. A batch is
+//     acknowledged when all its messages are answered; a message that is answered
+//     with an error is refused by itself.
 //
 // A message longer than the limit is not sent and never cut: the batch's error
 // is fault.TooLarge and names the records, all others being taken and
 // acknowledged.
+//
+// With several addresses the first is used. When it can't be reached, or a
+// connection to it breaks with something outstanding, the next is, and so on
+// around; whichever works is kept. Ten minutes after the first was left it is
+// tried again.
 package syslog
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -46,13 +59,15 @@ type Transport string
 
 // The transports.
 const (
-	UDP Transport = "udp"
-	TCP Transport = "tcp"
-	TLS Transport = "tls"
+	UDP     Transport = "udp"
+	TCP     Transport = "tcp"
+	TLS     Transport = "tls"
+	RELP    Transport = "relp"
+	RELPTLS Transport = "relp-tls"
 )
 
 // Framing is how a stream is parted into messages (RFC 6587 section 3.4). UDP
-// needs none: a datagram is a message.
+// needs none: a datagram is a message. RELP has its own.
 type Framing string
 
 // The framings.
@@ -67,10 +82,11 @@ const maxDatagram = 65535 - 20 - 8
 
 // Config describes an Output.
 type Config struct {
-	// Addresses are host:port; the first is used.
-	Addresses []string
-	Transport Transport
-	Framing   Framing // of TCP and TLS; "" = OctetCounting
+	// Addresses are host:port; several are for failing over.
+	Addresses     []string
+	Transport     Transport
+	Framing       Framing       // of TCP and TLS; "" = OctetCounting
+	MessageFormat MessageFormat // "" = RFC5424
 
 	Facility string // "" = local0
 	Severity string // "" = info
@@ -87,14 +103,24 @@ type Config struct {
 	// while a batch is written or waits to be confirmed; 0 = 30 s.
 	Timeout time.Duration
 
-	TLS tlsconf.Config // with TLS
+	// Render makes of each record what is sent; nil = the record as it is.
+	Render Renderer
+	// Version is the program's, which RELP tells the receiver; "" = 0.
+	Version string
+
+	TLS tlsconf.Config // with TLS and RELPTLS
 }
 
-// Output sends to one receiver over one connection. Its methods may be called
+// Output sends to one receiver at a time over one connection. Its methods may be called
 // from any goroutine, but batches are written one after another.
 type Output struct {
-	datagrams *datagrams // with UDP
-	stream    *stream    // with TCP and TLS
+	to sender
+}
+
+// sender is one way to send.
+type sender interface {
+	write(ctx context.Context, b *record.Batch) (record.Confirmation, error)
+	close() error
 }
 
 // New returns the output that conf describes. It opens no connection and
@@ -108,13 +134,9 @@ func New(conf Config) (*Output, error) {
 }
 
 func (c Config) output() (*Output, error) {
-	if len(c.Addresses) == 0 {
-		return nil, errors.New("no address is given")
-	}
-	addr := c.Addresses[0]
-	host, _, err := net.SplitHostPort(addr)
+	targets, err := c.targetsOf()
 	if err != nil {
-		return nil, fmt.Errorf("reading the address %q: it is not host:port", addr)
+		return nil, err
 	}
 	if c.MaxMessage < 0 || c.ConfirmDelay < 0 || c.Timeout < 0 {
 		return nil, errors.New("max_message, confirm_delay and timeout can't be negative")
@@ -129,37 +151,25 @@ func (c Config) output() (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := "sending to " + string(c.Transport) + "://" + addr
-	if c.Transport == UDP {
-		if c.Framing != "" {
-			return nil, fmt.Errorf("framing %q has no meaning over udp: leave it out", c.Framing)
-		}
-		f.limit = min(f.limit, maxDatagram)
-		return &Output{datagrams: &datagrams{op: op, addr: addr, format: f, timeout: c.Timeout}}, nil
+	r := &route{targets: targets, timeout: c.Timeout, home: homeAfter}
+	if c.Transport != TCP && c.Transport != TLS && c.Framing != "" {
+		return nil, fmt.Errorf("framing %q has no meaning over %s: leave it out", c.Framing, c.Transport)
 	}
-	f.framing = c.Framing
-	switch c.Framing {
-	case "":
-		f.framing = OctetCounting
-	case OctetCounting, LF:
-	default:
-		return nil, fmt.Errorf("framing %q is neither octet-counting nor lf", c.Framing)
-	}
-	s := &stream{op: op, addr: addr, format: f, timeout: c.Timeout, delay: c.ConfirmDelay}
+	stopped, stop := context.WithCancel(context.Background())
 	switch c.Transport {
-	case TCP:
-	case TLS:
-		if s.tls, err = c.TLS.Load(); err != nil {
-			return nil, err
+	case UDP:
+		stop()
+		f.limit = min(f.limit, maxDatagram)
+		return &Output{&datagrams{route: r, format: f}}, nil
+	case TCP, TLS:
+		if f.framing = c.Framing; f.framing == "" {
+			f.framing = OctetCounting
 		}
-		if s.tls.Conf.ServerName == "" {
-			s.tls.Conf.ServerName = host
-		}
+		return &Output{&stream{route: r, format: f, delay: c.ConfirmDelay, stopped: stopped, stop: stop}}, nil
 	default:
-		return nil, fmt.Errorf("transport %q is none of udp, tcp, tls", c.Transport)
+		version := clean(c.Version, 40, "0", func(b byte) bool { return alnum(b) || b == '.' || b == '-' || b == '+' })
+		return &Output{&relp{route: r, format: f, version: version, window: relpWindow, stopped: stopped, stop: stop}}, nil
 	}
-	s.stopped, s.stop = context.WithCancel(context.Background())
-	return &Output{stream: s}, nil
 }
 
 func (c Config) formatter() (*formatter, error) {
@@ -177,11 +187,31 @@ func (c Config) formatter() (*formatter, error) {
 	if !ok {
 		return nil, fmt.Errorf("severity %q is none of emerg, alert, crit, err, warning, notice, info, debug", c.Severity)
 	}
+	style := c.MessageFormat
+	switch style {
+	case "":
+		style = RFC5424
+	case RFC5424, RFC3164:
+	default:
+		return nil, fmt.Errorf("message_format %q is neither rfc5424 nor rfc3164", style)
+	}
+	switch c.Framing {
+	case "", OctetCounting, LF:
+	default:
+		return nil, fmt.Errorf("framing %q is neither octet-counting nor lf", c.Framing)
+	}
+	switch c.Transport {
+	case UDP, TCP, TLS, RELP, RELPTLS:
+	default:
+		return nil, fmt.Errorf("transport %q is none of udp, tcp, tls, relp, relp-tls", c.Transport)
+	}
 	hostname := c.Hostname
 	if hostname == "" {
 		hostname, _ = os.Hostname() // nameless: "-", as RFC 5424 section 6.2.4 asks
 	}
-	return newFormatter(facility*8+severity, hostname, or(c.AppName, "cloudtrail"), c.MaxMessage), nil
+	out := newFormatter(style, facility*8+severity, hostname, or(c.AppName, "cloudtrail"), c.MaxMessage)
+	out.render = c.Render
+	return out, nil
 }
 
 // Connections is how many goroutines may send at once with use: one, since
@@ -191,7 +221,7 @@ func (o *Output) Connections() int { return 1 }
 // Send makes one attempt: Write, and Wait for the confirmation.
 func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 	c, err := o.Write(ctx, b)
-	if err != nil {
+	if err != nil || c == nil {
 		return err
 	}
 	return c.Wait(ctx)
@@ -201,30 +231,26 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 // acknowledged. Records that were left out are named by Wait, as fault.TooLarge
 // or fault.Refused with Records, when all others are confirmed. A Write that
 // returns an error may have sent a part of the batch, and it breaks the
-// connection, so that earlier batches that wait to be confirmed fail, too. Over
-// UDP the confirmation is there at once.
+// connection, so that earlier batches that wait to be confirmed fail, too.
+//
+// Over UDP the confirmation is there at once. Over RELP Write returns when all
+// is answered, as Send does, and the confirmation is nil.
 func (o *Output) Write(ctx context.Context, b *record.Batch) (record.Confirmation, error) {
-	if o.datagrams != nil {
-		return o.datagrams.write(ctx, b)
-	}
-	return o.stream.write(ctx, b)
+	return o.to.write(ctx, b)
 }
 
 // Close closes the connection and waits for its goroutines. A Write under way
 // and batches not confirmed fail. It may be called more than once.
 func (o *Output) Close() error {
-	if o.datagrams != nil {
-		return o.datagrams.close()
-	}
-	return o.stream.close()
+	return o.to.close()
 }
 
 var errClosed = errors.New("the output is closed")
 
-// leftOut makes the error that names the records which were left out, nil for
-// none. kind is fault.TooLarge, or fault.Refused where none of them is too
-// large: an error has one kind, and a record with a line break, which the
-// contract of record.Record rules out, then goes with the others.
+// leftOut makes the error that names the records which were left out or refused,
+// nil for none. kind is fault.TooLarge, or fault.Refused where none of them is
+// too large: an error has one kind, and a record that is refused for another
+// reason then goes with the others, its own answer saying why.
 func leftOut(op string, records []fault.RecordRefusal, kind fault.Kind) error {
 	if len(records) == 0 {
 		return nil
@@ -234,7 +260,7 @@ func leftOut(op string, records []fault.RecordRefusal, kind fault.Kind) error {
 		e.Err = errors.New("records are longer than max_message")
 		e.Hint = "raise max_message here and in the receiver"
 	} else {
-		e.Err = errors.New("records hold a line break")
+		e.Err = errors.New("records are refused: " + records[0].Answer)
 	}
 	return e
 }

@@ -1,0 +1,444 @@
+package syslog
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+const (
+	// relpWindow is how many frames may be without an answer. RELP sets no
+	// number; librelp, which most receivers are made with, sends 128 ahead. More
+	// than a batch of ours, so that a batch costs one round trip.
+	relpWindow = 1024
+	// relpFarewell is how long the receiver may take to answer that the session
+	// ends. Nothing is outstanding by then.
+	relpFarewell = time.Second
+)
+
+// relp sends frames over one RELP session at a time. A batch is acknowledged
+// when the receiver has answered each of its frames.
+type relp struct {
+	version string
+	window  int
+
+	stopped context.Context // ends with close
+	stop    context.CancelFunc
+
+	mu      sync.Mutex // held while connecting and sending
+	route   *route
+	format  *formatter
+	session *session // nil until needed; kept when broken, until the next is made
+}
+
+// write sends the batch and waits for all answers, so that its confirmation is
+// always nil: there is nothing more to wait for.
+func (r *relp) write(ctx context.Context, b *record.Batch) (record.Confirmation, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped.Err() != nil {
+		return nil, &fault.Error{Op: r.route.op(), Err: errClosed}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.stopped, func() { cancel(errClosed) })()
+	if ctx.Err() != nil {
+		return nil, &fault.Error{Op: r.route.op(), Err: context.Cause(ctx)}
+	}
+	if err := r.connect(ctx); err != nil {
+		return nil, err
+	}
+	refused, kind, err := r.session.send(ctx, r.format, b)
+	if err != nil {
+		// A crash here, or this error: what the receiver has answered of the
+		// batch comes again, and nothing else.
+		if ctx.Err() == nil {
+			r.route.leave()
+		}
+		err = r.session.failed(err)
+		r.drop()
+		return nil, err
+	}
+	return nil, leftOut(r.session.t.op, refused, kind)
+}
+
+// connect sees to it that there is a session.
+func (r *relp) connect(ctx context.Context) error {
+	if r.session != nil && r.session.broken() != nil {
+		r.drop() // nothing was outstanding
+	}
+	open := func(ctx context.Context, t *target) error {
+		s, err := r.open(ctx, t)
+		if err != nil {
+			return err
+		}
+		if r.session != nil {
+			_ = r.session.close() // nothing is outstanding there
+		}
+		r.session = s
+		return nil
+	}
+	if r.session == nil {
+		return r.route.connect(ctx, open)
+	}
+	r.route.goHome(ctx, open)
+	return nil
+}
+
+// drop forgets a session that is broken.
+func (r *relp) drop() {
+	r.session.end()
+	r.session = nil
+}
+
+func (r *relp) close() error {
+	r.stop() // a batch under way ends
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session == nil {
+		return nil
+	}
+	err := r.session.close()
+	r.session = nil
+	return err
+}
+
+// open connects and agrees on what is spoken.
+func (r *relp) open(ctx context.Context, t *target) (*session, error) {
+	conn, raw, err := t.dial(ctx, r.route.timeout)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		t: t, conn: conn, raw: raw, window: r.window, next: 1,
+		w:    bufio.NewWriterSize(conn, 64<<10),
+		news: make(chan struct{}, 1),
+		done: make(chan struct{}),
+	}
+	s.wg.Go(func() {
+		defer close(s.done)
+		s.fail(s.read())
+	})
+	offers := "relp_version=0\nrelp_software=trailpoll," + r.version + ",https://github.com/trailpoll/trailpoll\ncommands=syslog"
+	a, err := s.command(ctx, "open", offers)
+	if err == nil {
+		err = accepts(t, a)
+	}
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+			err = &fault.Error{
+				Op: t.op, Err: fmt.Errorf("the receiver does not answer RELP's opening: %w", err),
+				Hint: t.addr + " takes connections and says nothing: check that RELP is spoken there, and not plain syslog",
+			}
+		}
+		err = s.failed(err)
+		s.end()
+		return nil, err
+	}
+	t.tls.Works()
+	return s, nil
+}
+
+// accepts looks at the answer to the opening.
+func accepts(t *target, a answer) error {
+	if a.code != 200 {
+		return &fault.Error{
+			Kind: fault.Held, Op: t.op, Err: fmt.Errorf("opening a RELP session: %v", a),
+			Hint: "the receiver does not let us in: look into its own log",
+		}
+	}
+	if yes, found := a.offers("commands", "syslog"); found && !yes {
+		return &fault.Error{
+			Kind: fault.Held, Op: t.op, Err: errors.New("opening a RELP session: the receiver offers no command syslog"),
+			Hint: "set the receiver up to take syslog over RELP",
+		}
+	}
+	return nil
+}
+
+// session is one RELP connection. Frames are written by whoever holds relp.mu;
+// answers are read by a goroutine of its own, so that a receiver which has to
+// answer before it reads on is never waited for.
+type session struct {
+	t      *target
+	conn   net.Conn // what frames are written to: raw, or TLS over it
+	raw    *counter
+	w      *bufio.Writer
+	window int
+	next   int           // the number of the next frame
+	news   chan struct{} // capacity 1: something came, or the session is broken
+	done   chan struct{} // closed when the reader has ended
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	flight flight
+	err    error // why it is broken
+}
+
+// flight is the frames of one batch that were written so far. Their numbers
+// follow one another.
+type flight struct {
+	first   int   // the number of the first
+	records []int // which record of the batch each is, or answered
+	open    int   // how many are not answered
+	refused []fault.RecordRefusal
+	last    answer
+}
+
+const answered = -1
+
+// begin makes room for a new flight; the one before has landed.
+func (s *session) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flight = flight{first: s.next, records: s.flight.records[:0]}
+}
+
+// number gives the next frame its number and notes that it waits for an answer.
+func (s *session) number(record int) (txnr int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	txnr = s.next
+	if s.next++; s.next > maxTxnr {
+		s.next = 1
+	}
+	s.flight.records = append(s.flight.records, record)
+	s.flight.open++
+	return txnr
+}
+
+// take notes the answer to a frame.
+func (s *session) take(txnr int, a answer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.flight
+	at := txnr - f.first
+	if at < 0 { // the numbers began anew
+		at += maxTxnr
+	}
+	if at >= len(f.records) || f.records[at] == answered {
+		return noRELP(fmt.Sprintf("frame %d is answered and waits for none", txnr))
+	}
+	if a.code != 200 {
+		f.refused = append(f.refused, fault.RecordRefusal{Index: f.records[at], Answer: a.String()})
+	}
+	f.records[at], f.last = answered, a
+	f.open--
+	return nil
+}
+
+// read reads answers until the session ends.
+func (s *session) read() error {
+	in := bufio.NewReader(s.conn)
+	for {
+		f, err := readRELP(in)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f.txnr == 0 && f.command == "serverclose":
+			return errServerClose
+		case f.txnr == 0: // a hint that we don't know
+			continue
+		case f.command != "rsp":
+			return noRELP(fmt.Sprintf("a command %q", f.command))
+		}
+		a, err := parseAnswer(f.data)
+		if err == nil {
+			err = s.take(f.txnr, a)
+		}
+		if err != nil {
+			return err
+		}
+		s.tell()
+	}
+}
+
+var errServerClose = errors.New("the receiver ended the session")
+
+func (s *session) tell() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// fail breaks the session; the first call counts.
+func (s *session) fail(err error) {
+	if errors.Is(err, io.EOF) {
+		err = errPeerClosed
+	}
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.mu.Unlock()
+	_ = s.raw.Close() // it is broken already
+	s.tell()
+}
+
+func (s *session) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// failed makes the error of a session that broke.
+func (s *session) failed(err error) error {
+	if errors.Is(err, errNoRELP) {
+		return &fault.Error{
+			Kind: fault.Held, Op: s.t.op, Err: err,
+			Hint: "check the port, and whether the receiver expects TLS there (transport = \"relp-tls\")",
+		}
+	}
+	return s.t.failed(err)
+}
+
+// await waits until at most most frames are without an answer. What was
+// answered counts, also when the session broke after it.
+func (s *session) await(ctx context.Context, most int) error {
+	timer := time.NewTimer(s.raw.timeout)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		open, err := s.flight.open, s.err
+		s.mu.Unlock()
+		switch {
+		case open <= most:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-s.news:
+			timer.Reset(s.raw.timeout)
+		case <-timer.C:
+			return fmt.Errorf("the receiver answered nothing for %v: %w", s.raw.timeout, os.ErrDeadlineExceeded)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// send writes the batch's frames and returns, when all are answered, the records
+// that were left out or refused. After an error the session is broken.
+func (s *session) send(ctx context.Context, f *formatter, b *record.Batch) ([]fault.RecordRefusal, fault.Kind, error) {
+	defer s.raw.during(ctx)()
+	s.begin()
+	var out []fault.RecordRefusal
+	worst := fault.Refused
+	for i := range b.Records {
+		why, kind := f.message(&b.Records[i])
+		if why != "" {
+			out = append(out, fault.RecordRefusal{Index: i, Answer: why})
+			if kind == fault.TooLarge {
+				worst = kind
+			}
+			continue
+		}
+		if i > 0 && len(s.flight.records) >= s.window { // only then can it be reached
+			if err := s.flush(ctx, s.window-1); err != nil {
+				return nil, 0, err
+			}
+		}
+		if _, err := s.w.Write(f.relp(s.number(i))); err != nil {
+			return nil, 0, s.why(ctx, err)
+		}
+	}
+	if err := s.flush(ctx, 0); err != nil {
+		return nil, 0, err
+	}
+	return append(out, s.flight.refused...), worst, nil
+}
+
+// flush sends what was written and waits as await does.
+func (s *session) flush(ctx context.Context, most int) error {
+	s.mu.Lock()
+	waiting := s.flight.open > most
+	s.mu.Unlock()
+	if !waiting {
+		return nil
+	}
+	if err := s.w.Flush(); err != nil {
+		return s.why(ctx, err)
+	}
+	if err := s.await(ctx, most); err != nil {
+		s.fail(err)
+		return err
+	}
+	return nil
+}
+
+// why says why a write failed, and breaks the session.
+func (s *session) why(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = fmt.Errorf("the receiver took nothing for %v: %w", s.raw.timeout, err)
+	default:
+		// A write fails because the connection is gone; why it is gone (an
+		// alert, for one) the reader knows, if it was told.
+		select {
+		case <-s.done:
+			err = s.broken()
+		case <-time.After(time.Second):
+		}
+	}
+	s.fail(err)
+	return err
+}
+
+// command sends a command of the session itself and returns its answer.
+func (s *session) command(ctx context.Context, name, data string) (answer, error) {
+	defer s.raw.during(ctx)()
+	s.begin()
+	head := appendRELP(nil, s.number(0), name, len(data))
+	if _, err := s.w.Write(append(append(head, data...), '\n')); err != nil {
+		return answer{}, s.why(ctx, err)
+	}
+	if err := s.flush(ctx, 0); err != nil {
+		return answer{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flight.last, nil
+}
+
+// end waits for the reader of a session that is broken.
+func (s *session) end() {
+	_ = s.raw.Close() // may be closed already
+	s.wg.Wait()
+}
+
+// close ends the session in order. What the receiver answers makes no
+// difference any more.
+func (s *session) close() error {
+	if s.broken() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), relpFarewell)
+		defer cancel()
+		_, _ = s.command(ctx, "close", "")
+	}
+	err := s.conn.Close()
+	s.end()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return err
+}
+
+// relp returns the message that was made last as a RELP frame.
+func (f *formatter) relp(txnr int) []byte {
+	var head [frameRoom]byte
+	f.buf = append(f.buf, '\n')
+	return f.behind(appendRELP(head[:0], txnr, "syslog", len(f.buf)-frameRoom-1))
+}
