@@ -10,8 +10,6 @@ type laterFeature struct {
 	what  string // the feature
 	use   string // what to do meanwhile
 	table bool
-	// several: only a list of more than one is meant.
-	several bool
 	// mild: the rest works without it, so that it is a warning; and it is said
 	// even of the default, if that stands in the file.
 	mild bool
@@ -44,10 +42,6 @@ var laterFeatures = [...]laterFeature{
 	{key: "output.fields", what: "extra fields", use: "remove it, and add them at the receiver"},
 	{key: "output.oauth2", table: true, what: "OAuth2", use: "write token, or username and password"},
 
-	{key: "output.addresses", what: "several addresses", use: "name one", several: true},
-	{key: "output.transport", value: "relp", what: "RELP", use: `write transport = "tcp"`},
-	{key: "output.transport", value: "relp-tls", what: "RELP over TLS", use: `write transport = "tls"`},
-	{key: "output.message_format", value: "rfc3164", what: "RFC 3164", use: `write message_format = "rfc5424"`},
 	{key: "output.oversize", value: "reduce", what: "reducing records", use: `write oversize = "park": a record over max_message is parked in any case`, mild: true},
 }
 
@@ -84,9 +78,6 @@ func (f *laterFeature) meant(raw any, changed bool) bool {
 		}
 		return v != "" && (changed || f.mild)
 	case []any:
-		if f.several {
-			return len(v) > 1
-		}
 		return len(v) > 0 && changed
 	case []map[string]any:
 		return len(v) > 0

@@ -208,7 +208,11 @@ func (f *findings) syslog(at string, s *Syslog) {
 	}
 	secure := s.Transport == "tls" || s.Transport == "relp-tls"
 	if transport && !secure && s.TLS != (TLS{MinVersion: s.TLS.MinVersion}) {
-		f.bad(child(at, "tls"), "transport "+s.Transport+" has no TLS", `write transport = "tls", or remove the table`)
+		secured := "tls"
+		if s.Transport == "relp" {
+			secured = "relp-tls"
+		}
+		f.bad(child(at, "tls"), "transport "+s.Transport+" has no TLS", "write transport = "+quoted(secured)+", or remove the table")
 	}
 	f.oneOf(child(at, "message_format"), s.MessageFormat, "rfc5424", "rfc3164")
 	f.oneOf(child(at, "framing"), s.Framing, "octet-counting", "lf")
@@ -216,6 +220,8 @@ func (f *findings) syslog(at string, s *Syslog) {
 	f.oneOf(child(at, "severity"), s.Severity, severities[:]...)
 	if !printable(s.AppName, 1, 48) {
 		f.bad(child(at, "app_name"), quoted(s.AppName)+" is no app name", "write 1 to 48 visible ASCII characters, without spaces")
+	} else if s.MessageFormat == "rfc3164" && !bsdTag.MatchString(s.AppName) {
+		f.bad(child(at, "app_name"), quoted(s.AppName)+" is no tag of RFC 3164", "write 1 to 32 letters, digits and - _ . /")
 	}
 	if !printable(s.Hostname, 0, 255) {
 		f.bad(child(at, "hostname"), quoted(s.Hostname)+" is no host name", "write at most 255 visible ASCII characters, without spaces")
@@ -225,6 +231,10 @@ func (f *findings) syslog(at string, s *Syslog) {
 	f.durationBetween(child(at, "confirm_delay"), s.ConfirmDelay, time.Millisecond, 10*time.Minute)
 	f.tls(child(at, "tls"), &s.TLS)
 }
+
+// bsdTag is what receivers take as the TAG of RFC 3164 §4.1.3: what may follow
+// it can't be in it.
+var bsdTag = regexp.MustCompile("^[A-Za-z0-9._/-]{1,32}$")
 
 // maxDatagram is what UDP over IPv4 can carry: 65,535 bytes less both headers.
 const maxDatagram = 65_507

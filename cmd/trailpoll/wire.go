@@ -152,11 +152,12 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 	case config.TypeSyslog:
 		l := &o.Syslog
 		framing := syslog.Framing(l.Framing)
-		if l.Transport == string(syslog.UDP) {
-			framing = "" // a datagram is a message
+		if l.Transport != string(syslog.TCP) && l.Transport != string(syslog.TLS) {
+			framing = "" // datagrams and RELP have their own
 		}
 		to, err := syslog.New(syslog.Config{
 			Addresses: l.Addresses, Transport: syslog.Transport(l.Transport), Framing: framing,
+			MessageFormat: syslog.MessageFormat(l.MessageFormat), Version: thisBuild().Version,
 			Facility: l.Facility, Severity: l.Severity, AppName: l.AppName, Hostname: l.Hostname,
 			MaxMessage: maxMessage(l), ConfirmDelay: time.Duration(l.ConfirmDelay), TLS: tlsConfig(&l.TLS),
 		})
