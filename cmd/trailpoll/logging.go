@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/trailpoll/trailpoll/agent/config"
+	"github.com/trailpoll/trailpoll/agent/fault"
 )
 
 const (
@@ -16,20 +18,57 @@ const (
 	logFileKeep = 5  // rotated files
 )
 
-// newLogger makes the logger that the configuration asks for; close lets go of
-// its file.
-func newLogger(c config.Agent, stderr io.Writer) (log zerolog.Logger, closeLog func(), err error) {
+// logSink is where the log goes. What was opened last takes the lines of all
+// loggers, so that a changed configuration can move the log while old loggers
+// are still in use. It may be used from any goroutine.
+type logSink struct {
+	mu    sync.Mutex
+	w     io.Writer
+	close func()
+}
+
+// open makes the logger that the configuration asks for and sends the lines of
+// all loggers to where it says. On an error everything stays as it was.
+func (s *logSink) open(c config.Agent, stderr io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.LogLevel)
 	if err != nil {
-		return zerolog.Nop(), nil, fmt.Errorf("setting the log level: %w", err)
+		return zerolog.Nop(), fmt.Errorf("setting the log level: %w", err)
 	}
-	w, closeLog := stderr, func() {}
+	w, done := stderr, func() {}
 	if c.LogFile != "" {
 		f := &lumberjack.Logger{Filename: c.LogFile, MaxSize: logFileSize, MaxBackups: logFileKeep}
-		w, closeLog = f, func() { _ = f.Close() }
+		// It opens the file at the first write, and later there is nobody to tell.
+		if _, err := f.Write(nil); err != nil {
+			return zerolog.Nop(), &fault.Error{Op: "opening the log", Kind: fault.Misconfigured, Err: err,
+				Hint: "name a log_file in a directory where the agent's user may write; under systemd that is /var/log/trailpoll, or what ReadWritePaths= names"}
+		}
+		w, done = f, func() { _ = f.Close() }
 	}
 	if c.LogFormat == "console" {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.RFC3339, NoColor: c.LogFile != "" || !isTerminal(stderr)}
 	}
-	return zerolog.New(zerolog.SyncWriter(w)).Level(level).With().Timestamp().Logger(), closeLog, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.close != nil {
+		s.close()
+	}
+	s.w, s.close = w, done
+	return zerolog.New(s).Level(level).With().Timestamp().Logger(), nil
+}
+
+// Write writes a line to where the log goes now.
+func (s *logSink) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(line)
+}
+
+// Close lets go of the log's file.
+func (s *logSink) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.close != nil {
+		s.close()
+		s.w, s.close = io.Discard, nil
+	}
 }

@@ -1,19 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"github.com/trailpoll/trailpoll/agent"
-	"github.com/trailpoll/trailpoll/agent/config"
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/checkpoint"
 )
@@ -22,9 +17,10 @@ func newRunCommand() *cobra.Command {
 	var once, sweep bool
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Run the agent in the foreground",
-		Long: "Run the agent in the foreground, until SIGTERM or an interrupt stops it in order;\n" +
-			"a second one stops it at once.\n\n" +
+		Short: "Run the agent",
+		Long: "Run the agent in the foreground or under the service manager, until SIGTERM or an\n" +
+			"interrupt stops it in order; a second one stops it at once. SIGHUP makes it take the\n" +
+			"changed configuration, as trailpoll reload does.\n\n" +
 			"With --once it delivers what is there and ends: exit code 0 if all of it was delivered,\n" +
 			"1 if something stays parked or a source or output made no progress for 2 minutes.",
 		Args: cobra.NoArgs,
@@ -32,11 +28,12 @@ func newRunCommand() *cobra.Command {
 			if sweep && !once {
 				return errors.New("--sweep goes with --once: a running agent sweeps by itself")
 			}
-			conf, err := load(c)
-			if err != nil {
-				return err
+			r := &runner{c: c, once: once, sweep: sweep, orders: newOrders()}
+			if once {
+				r.manager = nobody{}
+				return r.run()
 			}
-			return runAgent(c, conf, once, sweep)
+			return manage(r)
 		},
 	}
 	c.Flags().BoolVar(&once, "once", false, "deliver what is there, then end")
@@ -44,31 +41,48 @@ func newRunCommand() *cobra.Command {
 	return c
 }
 
-// beside is the memory that the program takes beside the records in flight.
-const beside = 20 << 20
+// runner runs the agent, and another in its place when the configuration has
+// changed. The checkpoint stays open over all of them, so that no other agent
+// can get between.
+type runner struct {
+	c           *cobra.Command
+	once, sweep bool
+	manager     manager
+	orders      *orders
 
-func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err error) {
-	log, closeLog, err := newLogger(conf.Agent, c.ErrOrStderr())
+	sink  *logSink
+	store *checkpoint.Store
+	desk  *desk
+	log   zerolog.Logger // of the agent that works now
+}
+
+// run runs until all is done or an order ends it.
+func (r *runner) run() (err error) {
+	conf, err := load(r.c)
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return err
 	}
-	defer closeLog()
-	if os.Getenv("GOMEMLIMIT") == "" {
-		// The collector is to work harder before it lets garbage pass the
-		// ceiling that the configuration sets.
-		debug.SetMemoryLimit(int64(conf.Agent.Memory) + beside)
+	ctx := r.c.Context()
+	if conf.Agent.LogFile == "" {
+		conf.Agent.LogFile = r.manager.logFile(conf.Agent.StateDir)
+	}
+	r.sink = &logSink{}
+	defer r.sink.Close()
+	if r.log, err = r.sink.open(conf.Agent, r.c.ErrOrStderr()); err != nil {
+		return &exitError{exitUsage, err}
 	}
 
 	// A closed pipe is an error of the output that writes to it, and no reason
 	// to end the process.
 	signal.Ignore(syscall.SIGPIPE)
+	defer r.orders.listen(!r.once)()
 
-	w, err := wire(conf, c.OutOrStdout())
+	w, err := wire(conf, r.c.OutOrStdout())
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	store, report, err := checkpoint.Open(conf.Agent.StateDir, checkpoint.Options{
-		Notice: func(s string) { log.Warn().Msg(s) },
+		Notice: func(s string) { r.log.Warn().Msg(s) },
 	})
 	if err != nil {
 		code := exitFailed
@@ -77,77 +91,37 @@ func runAgent(c *cobra.Command, conf *config.Config, once, sweep bool) (err erro
 		}
 		return &exitError{code, fmt.Errorf("opening the state in %s: %w", conf.Agent.StateDir, err)}
 	}
-	log.Info().Str("version", thisBuild().Version).Str("state_dir", conf.Agent.StateDir).
+	r.store = store
+	r.log.Info().Str("version", thisBuild().Version).Str("state_dir", conf.Agent.StateDir).
 		Bool("fresh", report.Fresh).Bool("rebuilt", report.Rebuilt).Msg("trailpoll begins")
 
-	w.agent.Checkpoint, w.agent.Log = store, log
-	w.agent.Once, w.agent.Sweep = once, sweep
-	desk := newDesk(log)
-	closeDesk := desk.open(c.Context(), conf.Agent.StateDir, log)
-	result, err := supervise(c.Context(), w.agent, desk)
+	r.desk = newDesk(r.log)
+	if !r.once {
+		r.desk.reload = r.orders.askReload
+	}
+	closeDesk := r.desk.open(ctx, conf.Agent.StateDir, r.log)
+	result, err := r.shifts(ctx, conf, w)
 	closeDesk()
-	// Outputs first: nothing that they still do can be committed any more.
-	err = errors.Join(err, w.Close())
 	stays := 0
-	if once && err == nil {
-		stays, err = sayParked(store, log)
+	if r.once && err == nil {
+		stays, err = sayParked(store, r.log)
 	}
 	err = errors.Join(err, store.Close())
 	for _, u := range result.Unfinished {
-		log.Error().Str("unfinished", u).Msg("not everything was delivered")
+		r.log.Error().Str("unfinished", u).Msg("not everything was delivered")
 	}
 	switch {
 	case errors.Is(err, errInterrupted):
-		log.Error().Err(err).Msg("trailpoll ends at once; what was not acknowledged will be sent again")
+		r.log.Error().Err(err).Msg("trailpoll ends at once; what was not acknowledged will be sent again")
 		return &exitError{code: exitFailed}
 	case err != nil:
 		return failed(err)
-	case once && (len(result.Unfinished) > 0 || stays > 0):
-		log.Error().Int("parked", stays).Msg("trailpoll ends; not everything is delivered")
+	case r.once && (len(result.Unfinished) > 0 || stays > 0):
+		r.log.Error().Int("parked", stays).Msg("trailpoll ends; not everything is delivered")
 		return &exitError{code: exitFailed}
 	}
-	log.Info().Msg("trailpoll ends")
+	r.log.Info().Msg("trailpoll ends")
 	return nil
-}
-
-// errInterrupted: a second signal ended the agent before it had stopped in order.
-var errInterrupted = errors.New("interrupted")
-
-// supervise runs the agent until it is done or told to stop. Meanwhile it is
-// the one at the desk.
-func supervise(ctx context.Context, cfg agent.Config, desk *desk) (agent.Result, error) {
-	a, err := agent.New(cfg)
-	if err != nil {
-		return agent.Result{}, err
-	}
-	desk.agent.Store(a)
-	defer desk.agent.Store(nil)
-	// The first signal stops in order, the second at once.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	stop, stopped := context.WithCancel(ctx)
-	defer stopped()
-	abort, aborted := context.WithCancel(ctx)
-	defer aborted()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for _, f := range []func(){stopped, aborted} {
-			select {
-			case s := <-signals:
-				cfg.Log.Info().Stringer("signal", s).Msg("stopping")
-				f()
-			case <-done:
-				return
-			}
-		}
-	}()
-	result, err := a.Run(stop, abort)
-	if err == nil && abort.Err() != nil {
-		err = errInterrupted
-	}
-	return result, err
 }
 
 // sayParked logs what is parked and returns how much of it there is.
