@@ -176,7 +176,7 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 		}
 		out.Output = to
 	case config.TypeStdout:
-		out.Output = file.NewWriter(stdout)
+		out.Output = file.NewWriter(stdout, nil)
 	default:
 		return out, fmt.Errorf("type %q is not known", o.Type)
 	}

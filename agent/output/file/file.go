@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -32,8 +33,20 @@ type Config struct {
 	// midnight UTC of January 1 of year 1, and the first batch of a period
 	// begins a new file; 0 = never.
 	RotateAge time.Duration
-	// Keep is how many rotated files stay, besides the current one; 0 = all.
+	// Keep is how many rotated files stay, besides the current one; 0 = all. One
+	// that somebody compressed (gzip, xz and zstd put .gz, .xz or .zst behind its
+	// name) is one still.
 	Keep int
+	// Render makes of each record what is written; nil = the record as it is.
+	Render Renderer
+}
+
+// Renderer makes of a record the text that is written for it.
+type Renderer interface {
+	// Append appends r's text, without a line break; max is 0, which is no
+	// limit. It is called from one goroutine at a time. An error is of one of
+	// the kinds fault.TooLarge and fault.Refused: that record can't be written.
+	Append(dst []byte, r *record.Record, max int) ([]byte, error)
 }
 
 // Output writes to one file. It may be used from any goroutine; batches are
@@ -45,7 +58,7 @@ type Output struct {
 	mu     sync.Mutex
 	file   *os.File // nil until needed, and after trouble
 	last   time.Time
-	buf    bytes.Buffer
+	buf    []byte
 	closed bool
 }
 
@@ -70,8 +83,8 @@ func New(conf Config) (*Output, error) {
 func (o *Output) Connections() int { return 1 }
 
 // Send appends the batch and syncs the file. On an error the file is as it was
-// before, as far as the system allows. Records that hold a line break are left
-// out and named in the error (fault.Refused).
+// before, as far as the system allows. Records that hold a line break or can't
+// be rendered are left out and named in the error.
 func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,17 +94,18 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return &fault.Error{Op: o.op, Err: err}
 	}
-	o.buf.Reset()
-	refused := lines(&o.buf, b)
+	var refused []fault.RecordRefusal
+	var kind fault.Kind
+	o.buf, refused, kind = lines(o.buf[:0], b, o.conf.Render)
 	if err := o.write(); err != nil {
 		return o.failed(err)
 	}
-	return leftOut(o.op, refused)
+	return leftOut(o.op, refused, kind)
 }
 
 // write appends what is in buf.
 func (o *Output) write() error {
-	if o.buf.Len() == 0 {
+	if len(o.buf) == 0 {
 		return nil
 	}
 	now := time.Now()
@@ -104,7 +118,7 @@ func (o *Output) write() error {
 			return err
 		}
 	}
-	_, err = o.file.Write(o.buf.Bytes())
+	_, err = o.file.Write(o.buf)
 	if err == nil {
 		// A crash before this: the batch is not acknowledged and is sent again.
 		// What of it reached the disk whole is then there twice.
@@ -262,32 +276,50 @@ func (o *Output) failed(err error) error {
 	case errors.Is(err, syscall.EROFS):
 		e.Kind, e.Hint = fault.Held, "the file system is read-only"
 	case isFull(err):
-		e.Hint = "the disk is full: make room, or lower keep and rotate_size"
+		// No attempt helps before somebody does something, and until then the
+		// others needn't wait. It is tried again slowly.
+		e.Kind, e.Hint = fault.Held, "the disk is full: make room, or lower keep and rotate_size"
 	}
 	return e
 }
 
-// lines writes the batch as NDJSON and returns which records it left out since
-// they hold a line break: each would become two.
-func lines(w *bytes.Buffer, b *record.Batch) (refused []fault.RecordRefusal) {
-	w.Grow(b.Bytes + len(b.Records))
+// lines appends the batch as NDJSON and returns which records it left out: those
+// that can't be rendered, and those that hold a line break and would become two.
+func lines(dst []byte, b *record.Batch, render Renderer) (out []byte, refused []fault.RecordRefusal, kind fault.Kind) {
+	kind = fault.Refused
+	out = slices.Grow(dst, b.Bytes+len(b.Records))
 	for i := range b.Records {
-		raw := b.Records[i].Raw
-		if bytes.IndexByte(raw, '\n') >= 0 {
+		start := len(out)
+		if render == nil {
+			out = append(out, b.Records[i].Raw...)
+		} else {
+			text, err := render.Append(out, &b.Records[i], 0)
+			if err != nil {
+				refused = append(refused, fault.RecordRefusal{Index: i, Answer: err.Error()})
+				if fault.KindOf(err) == fault.TooLarge {
+					kind = fault.TooLarge
+				}
+				continue
+			}
+			out = text
+		}
+		if bytes.IndexByte(out[start:], '\n') >= 0 {
+			out = out[:start]
 			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "holds a line break"})
 			continue
 		}
-		w.Write(raw)
-		w.WriteByte('\n')
+		out = append(out, '\n')
 	}
-	return refused
+	return out, refused, kind
 }
 
-func leftOut(op string, refused []fault.RecordRefusal) error {
+// leftOut makes the error that names the records which were left out, nil for
+// none: of kind fault.TooLarge if one of them is that.
+func leftOut(op string, refused []fault.RecordRefusal, kind fault.Kind) error {
 	if len(refused) == 0 {
 		return nil
 	}
 	return &fault.Error{
-		Kind: fault.Refused, Op: op, Err: errors.New("records hold a line break"), Records: refused,
+		Kind: kind, Op: op, Err: errors.New("records can't be written: " + refused[0].Answer), Records: refused,
 	}
 }

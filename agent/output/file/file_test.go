@@ -152,7 +152,7 @@ func TestWriterConformance(t *testing.T) {
 		Connections: 1,
 		New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
 			p := &pipe{healed: make(chan struct{})}
-			return NewWriter(p), p
+			return NewWriter(p, nil), p
 		},
 		Faults: []outputtest.Case{
 			{Fault: outputtest.Fault{Mode: outputtest.Refuse}, Kind: fault.Held, Hint: true},
@@ -165,7 +165,7 @@ func TestWriterConformance(t *testing.T) {
 // waits for it.
 func TestWriterCancel(t *testing.T) {
 	p := &pipe{healed: make(chan struct{})}
-	o := NewWriter(p)
+	o := NewWriter(p, nil)
 	p.Fail(outputtest.Fault{Mode: outputtest.Hang})
 	for range 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -192,7 +192,7 @@ func TestGolden(t *testing.T) {
 	}
 	outputtest.Golden(t, "file.ndjson", content, *update)
 	var stdout bytes.Buffer
-	if err := NewWriter(&stdout).Send(t.Context(), batch(outputtest.Numbered("golden", 3))); err != nil {
+	if err := NewWriter(&stdout, nil).Send(t.Context(), batch(outputtest.Numbered("golden", 3))); err != nil {
 		t.Fatal(err)
 	}
 	outputtest.Golden(t, "file.ndjson", stdout.Bytes(), false)
@@ -271,7 +271,7 @@ func names(t *testing.T, dir string) []string {
 func TestRotateBySize(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
-	for _, keepOut := range []string{"f-notes", "f-20260101T000000Z.gz", "g-20260101T000000Z"} {
+	for _, keepOut := range []string{"f-notes", "f-20260101T000000Z.bak", "g-20260101T000000Z"} {
 		if err := os.WriteFile(filepath.Join(dir, keepOut), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +288,7 @@ func TestRotateBySize(t *testing.T) {
 	got := names(t, dir)
 	want := []string{
 		"f", "f-20000101T000002Z", "f-20000101T000002Z.1", "f-20000101T000003Z",
-		"f-20260101T000000Z.gz", "f-notes", "g-20260101T000000Z",
+		"f-20260101T000000Z.bak", "f-notes", "g-20260101T000000Z",
 	}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("\n%s, want\n%s", got, want)
@@ -313,6 +313,93 @@ func TestRotateBySize(t *testing.T) {
 	}
 	if !bytes.Equal(all, rest) {
 		t.Errorf("\n%s, want\n%s", all, rest)
+	}
+}
+
+// Rotated files may be compressed by somebody else: they are kept as long, and
+// no new one takes the name of one.
+func TestRotatedAndCompressed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	for _, name := range []string{
+		"f-19990101T000000Z.gz", "f-19990102T000000Z", "f-19990102T000000Z.gz", "f-19990103T000000Z.2.zst", "f-19990103T000000Z.10.xz",
+		"f-20000101T000000Z.gz",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, Config{Path: path, RotateSize: 100, Keep: 3})
+		send(t, o, "a", 1)
+		send(t, o, "b", 1)
+	})
+	want := "f f-19990103T000000Z.10.xz f-20000101T000000Z.1 f-20000101T000000Z.gz"
+	if got := strings.Join(names(t, dir), " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// rendered makes of each record its number, or an error, or two lines.
+type rendered struct{}
+
+func (rendered) Append(dst []byte, r *record.Record, most int) ([]byte, error) {
+	switch r.Index {
+	case 1:
+		return append(dst, "half"...), &fault.Error{Kind: fault.TooLarge, Op: "reducing"}
+	case 2:
+		return append(dst, "a\nb"...), nil
+	}
+	if most != 0 {
+		return nil, errors.New("a file has no limit")
+	}
+	return fmt.Appendf(dst, "{%d}", r.Index), nil
+}
+
+// What is written is what the renderer makes; what it can't make is left out.
+func TestRender(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	var stdout bytes.Buffer
+	for _, o := range []outputtest.Output{open(t, Config{Path: path, Render: rendered{}}), NewWriter(&stdout, rendered{})} {
+		err := o.Send(t.Context(), batch(outputtest.Numbered("n", 5)))
+		e, ok := errors.AsType[*fault.Error](err)
+		if !ok || e.Kind != fault.TooLarge || len(e.Records) != 2 || e.Records[0].Index != 1 || e.Records[1].Index != 2 {
+			t.Fatalf("%+v", err)
+		}
+	}
+	const want = "{0}\n{3}\n{4}\n"
+	if content, err := os.ReadFile(path); err != nil || string(content) != want || stdout.String() != want {
+		t.Errorf("%q, %q: %v", content, stdout.String(), err)
+	}
+}
+
+// A file that is deleted while it is written begins anew, and so does one whose
+// directory went and came back.
+func TestDeleted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	path := filepath.Join(dir, "f")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o := open(t, Config{Path: path})
+	send(t, o, "a", 2)
+	if err := os.Remove(path); err != nil {
+		t.Skip(err) // Windows deletes no open file
+	}
+	send(t, o, "b", 1)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := o.Send(t.Context(), batch(outputtest.Numbered("c", 1)))
+	if fault.KindOf(err) != fault.Held || !strings.Contains(fault.HintOf(err), "directory") {
+		t.Fatalf("%v: %s", err, fault.HintOf(err))
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	send(t, o, "d", 3)
+	if d := (&onDisk{t, path}); len(d.Records()) != 3 {
+		t.Errorf("%s", d.Records())
 	}
 }
 

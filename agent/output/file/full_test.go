@@ -35,7 +35,7 @@ func TestInvariant1_DiskFull(t *testing.T) {
 	}
 	b := batch(outputtest.Numbered("b", 600)) // 44 KiB
 	err = o.Send(t.Context(), b)
-	if !errors.Is(err, syscall.ENOSPC) || fault.KindOf(err) != fault.Temporary || fault.HintOf(err) == "" {
+	if !errors.Is(err, syscall.ENOSPC) || fault.KindOf(err) != fault.Held || fault.HintOf(err) == "" {
 		t.Fatalf("%v, hint %q", err, fault.HintOf(err))
 	}
 	after, err := os.ReadFile(path)

@@ -10,12 +10,13 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // due reports whether what is written at now begins a new file.
 func (o *Output) due(size int64, now time.Time) bool {
-	if o.conf.RotateSize > 0 && size+int64(o.buf.Len()) > o.conf.RotateSize {
+	if o.conf.RotateSize > 0 && size+int64(len(o.buf)) > o.conf.RotateSize {
 		return true
 	}
 	// By periods and not by the file's age, which no system tells alike, and
@@ -45,20 +46,35 @@ func (o *Output) rotate(now time.Time) (size int64, err error) {
 	return size, nil
 }
 
-// freeName returns the first of name, name.1, name.2, … that doesn't exist.
+// freeName returns the first of name, name.1, name.2, … that doesn't exist, nor
+// as a compressed file.
 func freeName(name string) (string, error) {
 	free := name
 	for n := 1; ; n++ {
-		if _, err := os.Lstat(free); errors.Is(err, fs.ErrNotExist) {
+		taken := false
+		for _, packed := range [...]string{"", ".gz", ".xz", ".zst"} {
+			_, err := os.Lstat(free + packed)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", fmt.Errorf("rotating: %w", err)
+			}
+			taken = taken || err == nil
+		}
+		if !taken {
 			return free, nil
-		} else if err != nil {
-			return "", fmt.Errorf("rotating: %w", err)
 		}
 		free = name + "." + strconv.Itoa(n)
 	}
 }
 
-var rotated = regexp.MustCompile(`^-(\d{8}T\d{6}Z)(?:\.(\d{1,9}))?$`)
+var rotated = regexp.MustCompile(`^-(\d{8}T\d{6}Z)(?:\.(\d{1,9}))?(?:\.(?:gz|xz|zst))?$`)
+
+// old is a rotated file, under all its names: while it is compressed it stands
+// there twice.
+type old struct {
+	at    string
+	n     int
+	names []string
+}
 
 // prune removes the oldest rotated files past Keep. What it can't remove stays
 // for the next time: that must hold up no record.
@@ -71,25 +87,30 @@ func (o *Output) prune() {
 	if err != nil {
 		return
 	}
-	type old struct {
-		name, at string
-		n        int
-	}
 	var olds []old
 	for _, e := range entries {
-		name := e.Name()
-		if len(name) <= len(base) || name[:len(base)] != base || !e.Type().IsRegular() {
+		tail, ours := strings.CutPrefix(e.Name(), base)
+		if !ours || !e.Type().IsRegular() {
 			continue
 		}
-		if m := rotated.FindStringSubmatch(name[len(base):]); m != nil {
-			n, _ := strconv.Atoi(m[2]) // "" is 0
-			olds = append(olds, old{name, m[1], n})
+		m := rotated.FindStringSubmatch(tail)
+		if m == nil {
+			continue
+		}
+		n, _ := strconv.Atoi(m[2]) // "" is 0
+		x := old{at: m[1], n: n, names: []string{e.Name()}}
+		at, found := slices.BinarySearchFunc(olds, x, byAge)
+		if found {
+			olds[at].names = append(olds[at].names, e.Name())
+			continue
+		}
+		olds = slices.Insert(olds, at, x)
+	}
+	for _, x := range olds[:max(0, len(olds)-o.conf.Keep)] {
+		for _, name := range x.names {
+			_ = os.Remove(filepath.Join(dir, name)) // see above
 		}
 	}
-	slices.SortFunc(olds, func(a, b old) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.n, b.n))
-	})
-	for _, x := range olds[:max(0, len(olds)-o.conf.Keep)] {
-		_ = os.Remove(filepath.Join(dir, x.name)) // see above
-	}
 }
+
+func byAge(a, b old) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.n, b.n)) }

@@ -1,7 +1,6 @@
 package file
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,25 +17,27 @@ import (
 // rule. A batch is acknowledged when it is written, and synced where the writer
 // is a regular file: of what a pipe's reader does with it nothing is known.
 type Writer struct {
-	w    io.Writer
-	sync func() error // nil where there is nothing to sync
+	w      io.Writer
+	render Renderer     // nil = records as they are
+	sync   func() error // nil where there is nothing to sync
 
 	// turn holds a token while nobody writes. The write goes on in its own
 	// goroutine, since a full pipe can't be interrupted; buf belongs to it.
 	turn   chan struct{}
-	buf    bytes.Buffer
+	buf    []byte
 	torn   bool // the last write ended in the middle of a line
 	closed atomic.Bool
 }
 
 const writerOp = "writing to standard output"
 
-// NewWriter returns an output that writes to w. Where w is standard output, the
+// NewWriter returns an output that writes to w what render makes of records; nil
+// = the records as they are. Where w is standard output, the
 // program must have asked for SIGPIPE (signal.Notify or Ignore): Go ends a
 // program otherwise that writes to a pipe whose reader has gone, and the output
 // could not be held.
-func NewWriter(w io.Writer) *Writer {
-	o := &Writer{w: w, turn: make(chan struct{}, 1)}
+func NewWriter(w io.Writer, render Renderer) *Writer {
+	o := &Writer{w: w, render: render, turn: make(chan struct{}, 1)}
 	o.turn <- struct{}{}
 	if f, ok := w.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
@@ -66,11 +67,13 @@ func (o *Writer) Send(ctx context.Context, b *record.Batch) error {
 		o.turn <- struct{}{}
 		return &fault.Error{Op: writerOp, Err: errClosed}
 	}
-	o.buf.Reset()
+	o.buf = o.buf[:0]
 	if o.torn {
-		o.buf.WriteByte('\n') // so that the torn line doesn't swallow the next
+		o.buf = append(o.buf, '\n') // so that the torn line doesn't swallow the next
 	}
-	refused := lines(&o.buf, b)
+	var refused []fault.RecordRefusal
+	var kind fault.Kind
+	o.buf, refused, kind = lines(o.buf, b, o.render)
 	done := make(chan error, 1)
 	go func() {
 		err := o.write()
@@ -84,20 +87,20 @@ func (o *Writer) Send(ctx context.Context, b *record.Batch) error {
 		if err != nil {
 			return writerFailed(err)
 		}
-		return leftOut(writerOp, refused)
+		return leftOut(writerOp, refused, kind)
 	}
 }
 
 func (o *Writer) write() error {
-	if o.buf.Len() == 0 {
+	if len(o.buf) == 0 {
 		return nil
 	}
-	n, err := o.w.Write(o.buf.Bytes())
-	if err == nil && n < o.buf.Len() {
+	n, err := o.w.Write(o.buf)
+	if err == nil && n < len(o.buf) {
 		err = io.ErrShortWrite
 	}
 	if n > 0 {
-		o.torn = o.buf.Bytes()[min(n, o.buf.Len())-1] != '\n'
+		o.torn = o.buf[min(n, len(o.buf))-1] != '\n'
 	}
 	if err == nil && o.sync != nil {
 		err = o.sync()
@@ -118,7 +121,7 @@ func writerFailed(err error) error {
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe), errors.Is(err, fs.ErrClosed):
 		e.Kind, e.Hint = fault.Held, "whoever read the pipe has ended: start it again, together with the agent"
 	case isFull(err):
-		e.Hint = "the disk is full: make room"
+		e.Kind, e.Hint = fault.Held, "the disk is full: make room"
 	}
 	return e
 }
