@@ -1,6 +1,9 @@
 package regions
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Variant chooses among a service's endpoints in a region.
 type Variant struct {
@@ -51,4 +54,23 @@ func STSEndpoint(region string, v Variant) (string, error) {
 
 func notARegion(region string) error {
 	return fmt.Errorf("choosing an endpoint: %q is not the name of an AWS region", region)
+}
+
+// HasS3FIPS reports whether S3 has FIPS 140 endpoints in a region. Of a region
+// that is not known it says what its partition has: it may have opened since.
+func HasS3FIPS(region string) bool {
+	if _, ok := byName(region); ok {
+		return slices.Contains(s3FIPS, region)
+	}
+	p, ok := PartitionOf(region)
+	return ok && p.S3FIPS
+}
+
+// HasSTSFIPS reports the same of STS.
+func HasSTSFIPS(region string) bool {
+	if _, ok := byName(region); ok {
+		return slices.Contains(stsFIPS, region)
+	}
+	_, ok := PartitionOf(region)
+	return ok
 }

@@ -19,6 +19,9 @@ type Partition struct {
 	ID string
 	// Title is its name in words.
 	Title string
+	// Main is the region that answers for the partition as a whole: where a
+	// bucket is asked for whose region nobody said.
+	Main string
 	// Suffix ends the names of endpoints.
 	Suffix string
 	// DualStackSuffix ends the names of endpoints that answer over IPv6, too;
@@ -46,6 +49,15 @@ func All() []Region { return slices.Clone(known) }
 // Of returns the known regions of a partition, by name.
 func Of(partition string) []Region {
 	return slices.DeleteFunc(All(), func(r Region) bool { return r.Partition != partition })
+}
+
+// ByID returns the partition that ARNs call id, and false if there is none.
+func ByID(id string) (Partition, bool) {
+	i := slices.IndexFunc(partitions, func(p Partition) bool { return p.ID == id })
+	if i < 0 {
+		return Partition{}, false
+	}
+	return partitions[i], true
 }
 
 // PartitionOf returns the partition of a region. A region need not be known:

@@ -3,42 +3,42 @@ package regions
 // partitions are all partitions. The shapes are the regionRegex of the SDK's partitions.json.
 var partitions = []Partition{
 	{
-		ID: "aws", Title: "AWS",
+		ID: "aws", Title: "AWS", Main: "us-east-1",
 		Suffix: "amazonaws.com", DualStackSuffix: "api.aws", S3FIPS: true,
 		shapes: []string{"us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"},
 	},
 	{
-		ID: "aws-us-gov", Title: "AWS GovCloud (US)",
+		ID: "aws-us-gov", Title: "AWS GovCloud (US)", Main: "us-gov-west-1",
 		Suffix: "amazonaws.com", DualStackSuffix: "api.aws", S3FIPS: true,
 		shapes: []string{"us-gov"},
 	},
 	{
-		ID: "aws-cn", Title: "AWS China",
+		ID: "aws-cn", Title: "AWS China", Main: "cn-north-1",
 		Suffix: "amazonaws.com.cn", DualStackSuffix: "api.amazonwebservices.com.cn", S3FIPS: false,
 		shapes: []string{"cn"},
 	},
 	{
-		ID: "aws-eusc", Title: "AWS European Sovereign Cloud",
+		ID: "aws-eusc", Title: "AWS European Sovereign Cloud", Main: "eusc-de-east-1",
 		Suffix: "amazonaws.eu", DualStackSuffix: "api.amazonwebservices.eu", S3FIPS: true,
 		shapes: []string{"eusc-de"},
 	},
 	{
-		ID: "aws-iso", Title: "AWS ISO (US)",
+		ID: "aws-iso", Title: "AWS ISO (US)", Main: "us-iso-east-1",
 		Suffix: "c2s.ic.gov", DualStackSuffix: "api.aws.ic.gov", S3FIPS: true,
 		shapes: []string{"us-iso"},
 	},
 	{
-		ID: "aws-iso-b", Title: "AWS ISOB (US)",
+		ID: "aws-iso-b", Title: "AWS ISOB (US)", Main: "us-isob-east-1",
 		Suffix: "sc2s.sgov.gov", DualStackSuffix: "api.aws.scloud", S3FIPS: true,
 		shapes: []string{"us-isob"},
 	},
 	{
-		ID: "aws-iso-e", Title: "AWS ISOE (Europe)",
+		ID: "aws-iso-e", Title: "AWS ISOE (Europe)", Main: "eu-isoe-west-1",
 		Suffix: "cloud.adc-e.uk", DualStackSuffix: "api.cloud-aws.adc-e.uk", S3FIPS: true,
 		shapes: []string{"eu-isoe"},
 	},
 	{
-		ID: "aws-iso-f", Title: "AWS ISOF",
+		ID: "aws-iso-f", Title: "AWS ISOF", Main: "us-isof-south-1",
 		Suffix: "csp.hci.ic.gov", DualStackSuffix: "api.aws.hci.ic.gov", S3FIPS: true,
 		shapes: []string{"us-isof"},
 	},
@@ -93,6 +93,18 @@ var known = []Region{
 	{Name: "us-isof-east-1", Title: "US ISOF EAST", Partition: "aws-iso-f"},
 	{Name: "us-isof-south-1", Title: "US ISOF SOUTH", Partition: "aws-iso-f"},
 }
+
+// s3FIPS and stsFIPS are the known regions that have FIPS 140 endpoints of S3
+// and of STS: those that the endpoint tables of the SDK's service/s3 and
+// service/sts name one by one. The SDK's rules make up a name for every region,
+// and DNS has none for the others. A test holds these to those tables.
+var (
+	s3FIPS = []string{
+		"ca-central-1", "ca-west-1", "us-east-1", "us-east-2", "us-west-1", "us-west-2",
+		"us-gov-east-1", "us-gov-west-1", "us-iso-east-1", "us-iso-west-1", "us-isob-east-1",
+	}
+	stsFIPS = []string{"us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1"}
+)
 
 // legacy is what older tools call regions, in lower case with hyphens: the
 // location constraints of S3's first years, and the enumerations of the AWS

@@ -16,7 +16,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -34,21 +33,32 @@ const (
 	opList operation = iota
 	opGet
 	opHead
+	opInspect
+	opIdentity
 )
+
+// reads reports whether the call reads an object.
+func (o operation) reads() bool { return o == opGet || o == opInspect }
 
 // call is one call, as its errors name it.
 type call struct {
 	op           operation
-	bucket, rest string // rest: the prefix or key, of which opHead has none
+	bucket, rest string // rest: the prefix or key, of which opHead has none; opIdentity has neither
 }
 
 // String returns the call as a gerund.
 func (c call) String() string {
-	name := bucketName(c.bucket)
-	if c.op != opHead {
-		name = bucketName(c.bucket, c.rest)
+	switch c.op {
+	case opIdentity:
+		return "asking STS who we are"
+	case opHead:
+		return "asking for " + bucketName(c.bucket)
+	case opInspect:
+		return "looking at " + bucketName(c.bucket, c.rest)
+	case opGet:
+		return "getting " + bucketName(c.bucket, c.rest)
 	}
-	return [...]string{"listing ", "getting ", "asking for "}[c.op] + name
+	return "listing " + bucketName(c.bucket, c.rest)
 }
 
 // ended is the error of a call whose context has ended.
@@ -124,8 +134,8 @@ func (s *Source) classify(ctx context.Context, what call, region string, err err
 
 	out := &fault.Error{Op: what.String()}
 	if lacking, ok := errors.AsType[*credentialsError](err); ok {
-		v := s.withoutCredentials(lacking)
-		out.Kind, out.Hint, out.Err = v.kind, v.hint, s.text(credentialsText(lacking))
+		v := s.lacking(lacking)
+		out.Kind, out.Hint, out.Err = v.kind, v.hint, s.text(lackingText(lacking))
 		return out
 	}
 	a, answered := answerOf(err)
@@ -149,11 +159,21 @@ func (s *Source) classify(ctx context.Context, what call, region string, err err
 // text is what the caller's log will show.
 func (s *Source) text(t string) error { return errors.New(s.clean(t)) }
 
+// shortest is the length of what may be a secret: AWS's have 40 characters.
+const shortest = 6
+
 // clean makes a text that came from elsewhere fit for a log: one line, not too
 // long, without our secrets.
 func (s *Source) clean(t string) string {
-	for _, secret := range []string{s.cfg.Credentials.SecretAccessKey, s.cfg.Credentials.SessionToken} {
-		if secret != "" {
+	s.mu.Lock()
+	p := s.provider
+	s.mu.Unlock()
+	secrets := []string{s.cfg.Credentials.SecretAccessKey, s.cfg.Credentials.SessionToken}
+	if p != nil {
+		secrets = append(secrets, p.secrets()...)
+	}
+	for _, secret := range secrets {
+		if len(secret) >= shortest {
 			t = strings.ReplaceAll(t, secret, "[redacted]")
 		}
 	}
@@ -202,16 +222,6 @@ func transportText(err error) string {
 		return e.Err.Error()
 	}
 	return rootOf(err).Error()
-}
-
-func credentialsText(err *credentialsError) string {
-	if e, ok := errors.AsType[*processcreds.ProviderError](err); ok && strings.Contains(e.Error(), "process output") {
-		return "getting credentials: the output of credential_process is not what it should be" // it may hold secrets
-	}
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return "getting credentials: " + e.Err.Error()
-	}
-	return err.Error()
 }
 
 // region returns the bucket's region, if the answer names it.
@@ -307,7 +317,7 @@ func (s *Source) byCode(what call, region string, a *answer) (verdict, bool) {
 		return verdict{fault.Archived, "the object is in an archive class: restore it in S3"}, true
 
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem", "NotSignedUp", "UserSuspended":
-		if what.op == opGet && strings.Contains(a.message, "kms:") {
+		if what.op.reads() && strings.Contains(a.message, "kms:") {
 			return verdict{fault.KMSDenied, "grant kms:Decrypt on " + key(a.message) +
 				" in the identity's policy and in the policy of the key"}, true
 		}
@@ -375,12 +385,12 @@ func (s *Source) noBucket() verdict {
 // grant says what may be missing where S3 refuses.
 func (s *Source) grant(what call) string {
 	partition := "aws"
-	if p, ok := regions.PartitionOf(s.cfg.Region); ok {
+	if p, ok := regions.PartitionOf(s.cfg.home); ok {
 		partition = p.ID
 	}
 	arn := "arn:" + partition + ":s3:::" + s.cfg.Bucket
 	hint := "grant s3:ListBucket on " + arn
-	if what.op == opGet {
+	if what.op.reads() {
 		hint = "grant s3:GetObject on " + arn + "/*, and kms:Decrypt if its objects are encrypted with a KMS key"
 	}
 	hint += " in the identity's policy and, for another account's bucket, in the bucket policy," +
@@ -394,30 +404,8 @@ func (s *Source) grant(what call) string {
 	return hint
 }
 
-// withoutCredentials says what it means that there are no credentials: mostly
-// that the config is wrong, but what STS or SSO answers may pass by itself.
-func (s *Source) withoutCredentials(err *credentialsError) verdict {
-	if e, ok := errors.AsType[*smithy.OperationError](err); ok && e.Service() != "ec2imds" {
-		a, answered := answerOf(err)
-		switch {
-		case !answered:
-			if v := s.unanswered(err); v.kind == fault.Unreachable {
-				return v
-			}
-		case a.status == http.StatusTooManyRequests || strings.Contains(a.code, "Throttl"):
-			return verdict{kind: fault.Throttled}
-		case a.status >= 500:
-			return verdict{kind: fault.Temporary}
-		}
-	}
-	switch s.cfg.Credentials.Type {
-	case Profile:
-		return verdict{fault.BadCredentials, "check profile and shared_files of [source.credentials], as the account that the agent runs as"}
-	default:
-		return verdict{fault.BadCredentials, "no credentials were found in the environment, shared files," +
-			" container or instance: set [source.credentials]"}
-	}
-}
+// reachS3 is what to do where S3 is not reached.
+const reachS3 = "check the firewall and the route to S3, endpoint, and whether a proxy is needed"
 
 // unanswered says what it means that nobody answered.
 func (s *Source) unanswered(err error) verdict {
@@ -442,7 +430,7 @@ func (s *Source) unanswered(err error) verdict {
 		if e.Op != "dial" || strings.Contains(text, "proxyconnect") {
 			return verdict{fault.Unreachable, "the proxy is not reached: check proxy"}
 		}
-		return verdict{fault.Unreachable, "check the firewall and the route to S3, endpoint, and whether a proxy is needed"}
+		return verdict{fault.Unreachable, reachS3}
 	}
 	if strings.Contains(text, "endpoint rule error") || strings.Contains(text, "resolve service endpoint") {
 		return verdict{fault.Misconfigured, "check bucket, region and endpoint"}

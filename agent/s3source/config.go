@@ -42,47 +42,12 @@ type Config struct {
 	ConnectTimeout time.Duration // TCP, and TLS again; default 10 s
 	HeaderTimeout  time.Duration // from request to the answer's first line; default 30 s
 	StallTimeout   time.Duration // without a byte of an answer; default 30 s
+	home           string        // where STS is asked, and S3 first; "" = see there
+
 	// MaxConns is how many idle connections are kept. How many are used at
 	// once is for the caller to bound. Default 64.
 	MaxConns int
 }
-
-// Credentials says who reads the bucket. An explicit type never falls through
-// to another.
-type Credentials struct {
-	Type CredentialsType
-
-	// With Static.
-	AccessKeyID     string
-	SecretAccessKey string
-	SessionToken    string
-
-	// With Profile: its name ("" = default) and the files to look in (none =
-	// ~/.aws/config and ~/.aws/credentials, or what AWS_CONFIG_FILE and
-	// AWS_SHARED_CREDENTIALS_FILE name). A file may have either format.
-	Profile     string
-	SharedFiles []string
-}
-
-// CredentialsType is where credentials come from.
-type CredentialsType string
-
-// The types of credentials.
-const (
-	// AutoCredentials is the SDK's default chain: environment, shared files,
-	// container, instance. It is the default.
-	AutoCredentials CredentialsType = "auto"
-	// Static is an access key in the config.
-	Static CredentialsType = "static"
-	// Profile is a profile of the AWS command line's files.
-	Profile CredentialsType = "profile"
-)
-
-// String names the type and nothing secret.
-func (c Credentials) String() string { return "credentials of type " + string(c.Type) }
-
-// GoString is String, so that %#v shows nothing secret either.
-func (c Credentials) GoString() string { return c.String() }
 
 // normalize returns the config with its defaults, or what can't work in it.
 func (c Config) normalize() (Config, error) {
@@ -125,14 +90,11 @@ func (c Config) normalize() (Config, error) {
 			return fail(`write proxy = "http://host:port"`, "the proxy is not a URL of http, https or socks5 with a host")
 		}
 	}
-	switch c.Credentials.Type {
-	case AutoCredentials, Profile:
-	case Static:
-		if c.Credentials.AccessKeyID == "" || c.Credentials.SecretAccessKey == "" {
-			return fail("set access_key_id and secret_access_key", "static credentials lack a key")
-		}
-	default:
-		return fail("use auto, static or profile", "there are no credentials of type %q", c.Credentials.Type)
+	if hint, err := c.Credentials.normalize(); err != nil {
+		return fail(hint, "%w", err)
+	}
+	if hint, err := c.settle(); err != nil {
+		return fail(hint, "%w", err)
 	}
 	return c, nil
 }
@@ -165,6 +127,10 @@ func defaults(c *Config) {
 // other implementations call theirs as they like.
 func (c *Config) normalizeRegion() error {
 	if c.Region == Auto {
+		// The name of a VPC endpoint says where it is.
+		if r := regionIn(c.Endpoint); r != "" {
+			c.Region = r
+		}
 		return nil
 	}
 	if r, ok := regions.Lookup(c.Region); ok {
@@ -185,6 +151,40 @@ func (c *Config) reachable(region string) error {
 		}
 		return nil
 	}
-	_, err := regions.S3Endpoint(region, regions.Variant{FIPS: c.FIPS, DualStack: c.DualStack})
-	return err
+	if _, err := regions.S3Endpoint(region, regions.Variant{FIPS: c.FIPS, DualStack: c.DualStack}); err != nil {
+		return err
+	}
+	if c.FIPS && !regions.HasS3FIPS(region) {
+		return fmt.Errorf("S3 has no FIPS endpoint in %s", region)
+	}
+	return nil
+}
+
+// settle decides where STS is asked: in the configured region, else in the main
+// region of the roles' partition. The two must agree.
+func (c *Config) settle() (hint string, err error) {
+	at, known := regions.PartitionOf(c.Region)
+	if known {
+		c.home = c.Region
+	} else if c.Region == Auto || c.Endpoint != "" {
+		c.home = c.Credentials.mainRegion()
+	}
+	for _, r := range c.Credentials.Roles {
+		if known && c.Endpoint == "" && arnPartition(r.ARN) != at.ID {
+			return "partitions share no credentials: use a role and a bucket of the same one",
+				fmt.Errorf("the role %s is of partition %s, and region %s is of %s", r.ARN, arnPartition(r.ARN), c.Region, at.ID)
+		}
+	}
+	if e := c.Credentials.STSEndpoint; e != "" {
+		u, err := url.Parse(e)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+			return `write sts_endpoint = "https://sts.eu-central-1.amazonaws.com"`, errors.New("the endpoint of STS is not a URL of a host")
+		}
+		return "", nil
+	}
+	if len(c.Credentials.Roles) > 0 && c.FIPS && c.home != "" && !regions.HasSTSFIPS(c.home) {
+		return `set sts_endpoint to one of another region, like "https://sts-fips.us-east-1.amazonaws.com"`,
+			fmt.Errorf("STS has no FIPS endpoint in %s", c.home)
+	}
+	return "", nil
 }

@@ -1,12 +1,14 @@
 package s3source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -50,7 +52,7 @@ func (s *Source) List(ctx context.Context, r listing.Request) (listing.Page, err
 	}
 
 	var page listing.Page
-	err := s.do(ctx, what, func(c *connection) error {
+	err := s.do(ctx, what, func(ctx context.Context, c *connection) error {
 		out, err := c.api.ListObjectsV2(ctx, in)
 		if err != nil {
 			return err
@@ -182,7 +184,7 @@ func (s *Source) Get(ctx context.Context, key, ifMatch string) (listing.Body, er
 	}
 
 	var got listing.Body
-	err := s.do(ctx, what, func(c *connection) error {
+	err := s.do(ctx, what, func(ctx context.Context, c *connection) error {
 		out, err := c.api.GetObject(ctx, in)
 		if err != nil {
 			return err
@@ -206,6 +208,78 @@ func (s *Source) Get(ctx context.Context, key, ifMatch string) (listing.Body, er
 		return listing.Body{}, err
 	}
 	return got, nil
+}
+
+// ObjectFacts is what S3 says of an object beside its content.
+type ObjectFacts struct {
+	Size         int64 // bytes, as stored; -1 if S3 did not say
+	ETag         string
+	LastModified time.Time
+	ContentType  string
+	// Encoding is the Content-Encoding: CloudTrail writes gzip, copies may have
+	// lost it.
+	Encoding string
+	// Encryption is AES256, aws:kms or aws:kms:dsse; "" if S3 did not say.
+	Encryption string
+	// KMSKey is the ARN of the key, with aws:kms; "" otherwise.
+	KMSKey string
+	// BucketKey says that S3 asks KMS seldom, for a key of its own.
+	BucketKey bool
+	// StorageClass is the object's; STANDARD is "" in S3's answer, not here.
+	StorageClass string
+	// RequesterPays says that the bill for this very request went to us.
+	RequesterPays bool
+}
+
+// Inspect tries to read an object and says what S3 tells of it (GetObject of
+// one byte; needs what Get needs). Its errors are those of Get: unlike HEAD, GET
+// is given a reason.
+func (s *Source) Inspect(ctx context.Context, key string) (ObjectFacts, error) {
+	in := &s3.GetObjectInput{
+		Bucket: &s.cfg.Bucket, Key: &key, ExpectedBucketOwner: s.owner(), RequestPayer: s.payer(), Range: aws.String("bytes=0-0"),
+	}
+	var facts ObjectFacts
+	err := s.do(ctx, call{op: opInspect, bucket: s.cfg.Bucket, rest: key}, func(ctx context.Context, c *connection) error {
+		out, err := c.api.GetObject(ctx, in)
+		if a, _ := answerOf(err); err != nil && a.status == http.StatusRequestedRangeNotSatisfiable {
+			whole := *in // an empty object has no first byte
+			whole.Range = nil
+			out, err = c.api.GetObject(ctx, &whole)
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = out.Body.Close() }()
+		if err := checkObject(out, ""); err != nil {
+			return err
+		}
+		facts = factsOf(out)
+		return nil
+	})
+	return facts, err
+}
+
+func factsOf(out *s3.GetObjectOutput) ObjectFacts {
+	facts := ObjectFacts{
+		Size:          -1,
+		ETag:          aws.ToString(out.ETag),
+		LastModified:  aws.ToTime(out.LastModified).UTC(),
+		ContentType:   aws.ToString(out.ContentType),
+		Encoding:      aws.ToString(out.ContentEncoding),
+		Encryption:    string(out.ServerSideEncryption),
+		KMSKey:        aws.ToString(out.SSEKMSKeyId),
+		BucketKey:     aws.ToBool(out.BucketKeyEnabled),
+		StorageClass:  cmp.Or(string(out.StorageClass), "STANDARD"),
+		RequesterPays: out.RequestCharged == types.RequestChargedRequester,
+	}
+	if _, whole, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok {
+		if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			facts.Size = n
+		}
+	} else if out.ContentLength != nil {
+		facts.Size = *out.ContentLength
+	}
+	return facts
 }
 
 // checkObject refuses what is not the object that was asked for: a portal's

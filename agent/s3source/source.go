@@ -17,13 +17,16 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/regions"
 )
 
 const (
@@ -44,7 +47,8 @@ type Source struct {
 
 	mu       sync.Mutex // guards what follows
 	http     *http.Client
-	provider *provider
+	local    *http.Client
+	provider *provider   // nil until prepared, as are both clients
 	conn     *connection // nil until the region is known
 	asking   *question   // nil unless somebody is asking for the region
 }
@@ -84,74 +88,88 @@ func (s *Source) Close() {
 
 // BucketInfo is what S3 says of the bucket itself.
 type BucketInfo struct {
+	// Region is the bucket's; "" if S3 did not name it.
 	Region string
+	// Partition is the region's.
+	Partition string
+	// Status is the HTTP status that S3 answered; 0 if it did not.
+	Status int
+	// At is when S3 answered, by its own clock (whole seconds, UTC); zero if it
+	// did not say.
+	At time.Time
 }
 
 // Head asks S3 for the bucket itself (HeadBucket; needs s3:ListBucket). S3
-// gives HEAD no reason: where it refuses, List says more.
+// gives HEAD no reason: where it refuses, List says more. What S3 said is
+// returned beside an error, too: it names the region also to those whom it
+// refuses.
 func (s *Source) Head(ctx context.Context) (BucketInfo, error) {
 	var info BucketInfo
-	err := s.do(ctx, call{op: opHead, bucket: s.cfg.Bucket}, func(c *connection) error {
-		region, err := s.head(ctx, c)
-		info.Region = region
+	err := s.do(ctx, call{op: opHead, bucket: s.cfg.Bucket}, func(ctx context.Context, c *connection) error {
+		got, err := s.head(ctx, c)
+		info = got
 		return err
 	})
-	if err != nil {
-		return BucketInfo{}, err
-	}
-	return info, nil
+	return info, err
 }
 
-// head returns the region that S3 names, also beside an error, and without one
-// the connection's where it names none.
-func (s *Source) head(ctx context.Context, c *connection) (string, error) {
+// head returns what S3 says of the bucket, also beside an error; without one
+// the connection's region where it names none.
+func (s *Source) head(ctx context.Context, c *connection) (info BucketInfo, err error) {
 	out, err := c.api.HeadBucket(ctx, &s3.HeadBucketInput{
 		Bucket: &s.cfg.Bucket, ExpectedBucketOwner: s.owner(),
 	})
+	var header http.Header
 	if err != nil {
-		region := ""
-		if a, ok := answerOf(err); ok {
-			region = a.header.Get(regionHeader)
-		}
-		return region, err
+		a, _ := answerOf(err)
+		info.Status, header = a.status, a.header
+	} else if resp, ok := awsmiddleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response); ok && resp != nil {
+		info.Status, header = resp.StatusCode, resp.Header
 	}
-	if region := aws.ToString(out.BucketRegion); region != "" {
-		return region, nil
+	info.Region = header.Get(regionHeader)
+	if at, err := http.ParseTime(header.Get("Date")); err == nil {
+		info.At = at.UTC()
 	}
-	return c.region, nil
+	if info.Region == "" && err == nil {
+		info.Region = c.region
+	}
+	if p, ok := regions.PartitionOf(info.Region); ok {
+		info.Partition = p.ID
+	}
+	return info, err
 }
 
 // do makes one call, in the bucket's region. Where S3 says that the bucket is
-// elsewhere and the region is ours to find, the call is made once more there.
-func (s *Source) do(ctx context.Context, what call, f func(*connection) error) error {
+// elsewhere and the region is ours to find, the call is made once more there;
+// where it refuses the credentials and there are others by now, once more with
+// those.
+func (s *Source) do(ctx context.Context, what call, f func(context.Context, *connection) error) error {
 	c, err := s.connect(ctx, what)
 	if err != nil {
 		return err
 	}
-	err = s.classify(ctx, what, c.region, f(c))
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*fault.Error](err); ok && e.Kind == fault.WrongRegion &&
-		s.cfg.Region == Auto && e.Region != "" && e.Region != c.region {
-		if c, err = s.move(what, e.Region); err != nil {
+	moved, renewed := false, false
+	for {
+		var u used
+		err = s.classify(ctx, what, c.region, f(context.WithValue(ctx, usedKey{}, &u), c))
+		if err == nil {
+			return nil
+		}
+		e, ok := errors.AsType[*fault.Error](err)
+		switch {
+		case !ok:
+			return err
+		case e.Kind == fault.WrongRegion && !moved && s.cfg.Region == Auto && e.Region != "" && e.Region != c.region:
+			moved = true
+			var cannot error
+			if c, cannot = s.move(what, e.Region); cannot != nil {
+				return cannot
+			}
+		case e.Kind == fault.BadCredentials && !renewed && s.provider.renew(ctx, u.credentials):
+			renewed = true
+		default:
 			return err
 		}
-		err = s.classify(ctx, what, c.region, f(c))
-	}
-	if fault.KindOf(err) == fault.BadCredentials {
-		s.forgetCredentials()
-	}
-	return err
-}
-
-// forgetCredentials has them looked for again by the next call.
-func (s *Source) forgetCredentials() {
-	s.mu.Lock()
-	p := s.provider
-	s.mu.Unlock()
-	if p != nil {
-		p.forget()
 	}
 }
 
@@ -208,15 +226,28 @@ func (s *Source) ask(ctx context.Context, q *question, what call) {
 // returns the bucket's location … also when the request is denied"
 // (GetBucketLocation in the S3 API reference).
 func (s *Source) find(ctx context.Context, what call) (string, error) {
+	p, err := s.credentials()
+	if err != nil {
+		return "", err
+	}
+	region := firstRegion
+	if s.cfg.Endpoint == "" {
+		p.locate(ctx)
+		region = p.home()
+	}
 	s.mu.Lock()
-	c, err := s.dial(what, firstRegion)
+	c, err := s.dial(what, region)
 	s.mu.Unlock()
 	if err != nil {
 		return "", err
 	}
-	region, err := s.head(ctx, c)
-	if region != "" {
-		return region, nil
+	var u used
+	info, err := s.head(context.WithValue(ctx, usedKey{}, &u), c)
+	if info.Region == "" && fault.KindOf(s.classify(ctx, what, c.region, err)) == fault.BadCredentials && p.renew(ctx, u.credentials) {
+		info, err = s.head(ctx, c)
+	}
+	if info.Region != "" {
+		return info.Region, nil
 	}
 	a, answered := answerOf(err)
 	err = s.classify(ctx, what, c.region, err)
@@ -253,16 +284,11 @@ func (s *Source) dial(what call, region string) (*connection, error) {
 	if err := s.cfg.reachable(region); err != nil {
 		return nil, &fault.Error{
 			Kind: fault.Misconfigured, Op: what.String(), Err: err,
-			Hint: "leave out fips or dual_stack, or name the region",
+			Hint: "leave out fips or dual_stack, name the region, or name the host in endpoint",
 		}
 	}
-	if s.http == nil {
-		client, err := newHTTPClient(&s.cfg)
-		if err != nil {
-			return nil, err
-		}
-		s.http = client
-		s.provider = &provider{cfg: &s.cfg, http: client}
+	if err := s.prepare(); err != nil {
+		return nil, err
 	}
 
 	var options s3.Options
@@ -288,6 +314,22 @@ func (s *Source) dial(what call, region string) (*connection, error) {
 	options.DisableMultiRegionAccessPoints = true
 	options.Retryer = newRetryer()
 	return &connection{region: region, api: s3.New(options)}, nil
+}
+
+// prepare makes what connections need. s.mu is held; nothing is sent.
+func (s *Source) prepare() error {
+	if s.provider != nil {
+		return nil
+	}
+	if s.http == nil {
+		client, err := newHTTPClient(&s.cfg)
+		if err != nil {
+			return err
+		}
+		s.http, s.local = client, newLocalClient()
+	}
+	s.provider = newProvider(&s.cfg, s.http, s.local)
+	return nil
 }
 
 // newRetryer returns the retries inside a call, of S3 and of what credentials
