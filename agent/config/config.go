@@ -102,6 +102,8 @@ type Credentials struct {
 	AccessKeyID     string
 	SecretAccessKey Secret
 	SessionToken    Secret
+	// Files are the files that the keys were read from.
+	Files KeyFiles
 
 	Profile     string   // "" = the profile named default
 	SharedFiles []string // empty = the SDK's own places
@@ -111,6 +113,14 @@ type Credentials struct {
 	IMDSEndpoint string
 	STSEndpoint  string
 	AssumeRole   []AssumeRole // in this order, each with the credentials of the one before
+}
+
+// KeyFiles are the files that an access key was read from, by file:/path; "" for
+// what was not.
+type KeyFiles struct {
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
 }
 
 // AssumeRole is one step of a chain of roles.

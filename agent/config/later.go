@@ -22,14 +22,6 @@ var laterFeatures = [...]laterFeature{
 	{key: "source.drop_self", what: "leaving out the agent's own calls", use: "remove it, and filter at the receiver"},
 	{key: "source.filter", what: "filters", use: "remove it, and filter at the receiver"},
 
-	{key: "source.credentials.type", value: "ec2-role", what: "credentials of type ec2-role", use: `write type = "auto", which finds the role as well`},
-	{key: "source.credentials.type", value: "container", what: "credentials of type container", use: `write type = "auto", which finds them as well`},
-	{key: "source.credentials.type", value: "web-identity", what: "credentials of type web-identity", use: `write type = "profile" with web_identity_token_file in it`},
-	{key: "source.credentials.type", value: "process", what: "credentials of type process", use: `write type = "profile" with credential_process in it`},
-	{key: "source.credentials.imds_endpoint", what: "an endpoint for instance metadata", use: "remove it"},
-	{key: "source.credentials.sts_endpoint", what: "an endpoint for STS", use: "remove it"},
-	{key: "source.credentials.assume_role", what: "assuming roles", use: `write type = "profile" with role_arn in it`},
-
 	{key: "output.record", value: "envelope", what: "the envelope", use: `write record = "raw"`},
 	{key: "output.record", value: "cef", what: "CEF", use: `write record = "raw"`},
 	{key: "output.record", value: "ocsf", what: "OCSF", use: `write record = "raw"`},

@@ -111,12 +111,31 @@ func parse(name string, data []byte, env Env) (*Config, []string, []Warning, err
 	c := Default()
 	d := &decoder{findings: newFindings(doc), env: env, named: map[string]bool{}}
 	d.group("", doc.root, c.fields(), "")
+	c.rememberFiles(doc.root)
 	d.config(&c)
 	warnings, err := d.result()
 	if err != nil {
 		return nil, d.literals, warnings, err
 	}
 	return &c, d.literals, warnings, nil
+}
+
+// rememberFiles notes which parts of access keys are read from files, so that
+// they can be read again.
+func (c *Config) rememberFiles(root map[string]any) {
+	raw, _ := root["source"].([]map[string]any)
+	for i := range min(len(raw), len(c.Sources)) {
+		keys, _ := raw[i]["credentials"].(map[string]any)
+		file := func(key string) string {
+			s, _ := keys[key].(string)
+			path, _ := strings.CutPrefix(s, "file:")
+			if path == s {
+				return ""
+			}
+			return path
+		}
+		c.Sources[i].Credentials.Files = KeyFiles{file("access_key_id"), file("secret_access_key"), file("session_token")}
+	}
 }
 
 // Validate judges a configuration that was made by a program as one that was

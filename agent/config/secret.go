@@ -130,6 +130,8 @@ func readSecretFile(path string) ([]byte, error) {
 	return data, err
 }
 
+var flawOfControl = flaw{"there is a line break or another control character in it", "write it on one line"}
+
 // flaw is a message and what to do about it.
 type flaw struct{ message, remedy string }
 
@@ -146,6 +148,46 @@ func (e Env) resolve(text string) (value string, literal bool, f *flaw) {
 		return e.fromFile(path)
 	}
 	return text, true, nil
+}
+
+// Reread returns the credentials with the access key as its files hold it now.
+// What did not come from a file is as it was. The error names the key and its
+// file, and holds no secret.
+func (c Credentials) Reread(env Env) (Credentials, error) {
+	read := func(key, file string) (string, error) {
+		value, _, flaw := env.fromFile(file)
+		if flaw == nil && hasControl(value) {
+			flaw = &flawOfControl
+		}
+		if flaw != nil {
+			return "", fmt.Errorf("%s: %s", key, flaw.message)
+		}
+		return value, nil
+	}
+	if c.Files.AccessKeyID != "" {
+		v, err := read("access_key_id", c.Files.AccessKeyID)
+		if err != nil {
+			return c, err
+		}
+		c.AccessKeyID = v
+	}
+	for _, k := range []struct {
+		key, file string
+		to        *Secret
+	}{
+		{"secret_access_key", c.Files.SecretAccessKey, &c.SecretAccessKey},
+		{"session_token", c.Files.SessionToken, &c.SessionToken},
+	} {
+		if k.file == "" {
+			continue
+		}
+		v, err := read(k.key, k.file)
+		if err != nil {
+			return c, err
+		}
+		*k.to = NewSecret(v)
+	}
+	return c, nil
 }
 
 func (e Env) fromEnv(name string) (string, bool, *flaw) {

@@ -5,19 +5,24 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/trailpoll/trailpoll/regions"
 )
 
 func (f *findings) source(at string, s *Source) {
 	f.labels(child(at, "labels"), s.Labels)
+	f.understand(at, s)
 	f.bucket(at, &s.Bucket)
 	f.scope(at, &s.Scope)
 	f.listing(at, &s.Listing)
 	if s.Start == (Start{}) {
 		f.bad(child(at, "start"), "is missing", `write "-24h", or remove the key`)
 	}
-	f.credentials(child(at, "credentials"), &s.Credentials)
+	f.credentials(child(at, "credentials"), &s.Credentials, s.Bucket.Region)
 	f.accounts(at, s)
 	for i := range s.Filters {
 		f.filter(item(child(at, "filter"), i), &s.Filters[i])
@@ -27,9 +32,7 @@ func (f *findings) source(at string, s *Source) {
 func (f *findings) bucket(at string, b *Bucket) {
 	f.bucketName(child(at, "bucket"), b.Name)
 	f.prefix(child(at, "prefix"), b.Prefix)
-	if b.Region != "auto" && !regionPattern.MatchString(b.Region) {
-		f.bad(child(at, "region"), quoted(b.Region)+" is no region", `write one like "eu-central-1", or "auto"`)
-	}
+	f.region(at, b)
 	if b.Owner != "" && !accountPattern.MatchString(b.Owner) {
 		f.bad(child(at, "bucket_owner"), quoted(b.Owner)+" is no account id", accountRemedy)
 	}
@@ -44,10 +47,40 @@ func (f *findings) bucket(at string, b *Bucket) {
 	if b.Endpoint != "" && b.DualStack {
 		f.bad(child(at, "dual_stack"), "an endpoint is named, and dual stack chooses another", "name the dual-stack endpoint in endpoint, or remove one of the two")
 	}
-	if b.FIPS && strings.HasPrefix(b.Region, "cn-") {
-		f.bad(child(at, "fips"), "S3 has no FIPS endpoints in China", "remove it")
+	if b.FIPS && b.Endpoint == "" && b.Region != "auto" && !regions.HasS3FIPS(b.Region) {
+		f.bad(child(at, "fips"), "S3 has no FIPS endpoint in "+b.Region, `remove it, or name one in endpoint; "trailpoll regions --fips" prints them`)
 	}
 }
+
+// region judges the bucket's region, and takes an old name for the one it means.
+func (f *findings) region(at string, b *Bucket) {
+	path := child(at, "region")
+	if b.Region == "auto" {
+		return
+	}
+	if r, ok := regions.Lookup(b.Region); ok {
+		if r.Name != b.Region {
+			f.warn(path, quoted(b.Region)+" is taken for "+r.Name, "write region = "+quoted(r.Name))
+			b.Region = r.Name
+		}
+		return
+	}
+	// Other implementations have regions of any name.
+	if _, ok := regions.PartitionOf(b.Region); ok || b.Endpoint != "" && regionName.MatchString(b.Region) {
+		return
+	}
+	remedy := `write one like "eu-central-1", or "auto"; "trailpoll regions" prints them`
+	var names []string
+	for _, r := range regions.All() {
+		names = append(names, r.Name)
+	}
+	if s := nearest(b.Region, names); s != "" {
+		remedy = "did you mean " + quoted(s) + "?"
+	}
+	f.bad(path, quoted(b.Region)+" is no region", remedy)
+}
+
+var regionName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
 func (f *findings) endpoint(path string, b *Bucket) {
 	const example = "https://s3.example.com"
@@ -63,34 +96,46 @@ func (f *findings) endpoint(path string, b *Bucket) {
 	}
 }
 
-var bucketPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-
-// bucketName follows Amazon S3's "General purpose bucket naming rules".
+// bucketName follows Amazon S3's "General purpose bucket naming rules", and
+// says which one is broken.
 func (f *findings) bucketName(path, name string) {
 	bad := func(message, remedy string) { f.bad(path, message, remedy) }
+	const look = "look the name up in the S3 console"
+	alien := strings.IndexFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
+	})
+	_, noAddress := netip.ParseAddr(name)
 	switch {
 	case name == "":
 		bad("is missing", "name the bucket that the trail writes to")
-	case strings.HasPrefix(name, "arn:"):
-		bad("this is an ARN", "write the bucket's name only")
-	case strings.ContainsAny(name, "/:"):
-		bad(quoted(name)+" is more than a name", "write the bucket's name only; what follows it in the path goes into prefix")
 	case strings.HasSuffix(name, "--x-s3"):
 		bad(quoted(name)+" is a directory bucket: its listing has no order, so that nothing can be found by it",
 			"let the trail write to a general purpose bucket")
-	case strings.HasSuffix(name, "-s3alias"), strings.HasSuffix(name, "--ol-s3"), strings.HasSuffix(name, ".mrap"),
-		strings.HasSuffix(name, "--table-s3"):
+	case slices.ContainsFunc(aliasEnds, func(end string) bool { return strings.HasSuffix(name, end) }):
 		bad(quoted(name)+" is the alias of an access point or of something else that is no bucket", "write the name of the bucket behind it")
-	case strings.HasPrefix(name, "xn--"), strings.HasPrefix(name, "sthree-"):
-		bad(quoted(name)+" begins as no bucket may", "look the name up in the S3 console")
-	case !bucketPattern.MatchString(name), strings.Contains(name, ".."):
-		bad(quoted(name)+" is no bucket name", "write 3 to 63 lower-case letters, digits, dots and hyphens, a letter or digit at both ends")
-	default:
-		if _, err := netip.ParseAddr(name); err == nil {
-			bad(quoted(name)+" is an address", "write the bucket's name; the server goes into endpoint")
-		}
+	case slices.ContainsFunc(reservedStarts, func(start string) bool { return strings.HasPrefix(name, start) }):
+		bad(quoted(name)+" begins as no bucket may", look)
+	case noAddress == nil:
+		bad(quoted(name)+" is an address", "write the bucket's name; the server goes into endpoint")
+	case alien >= 0 && name[alien] >= 'A' && name[alien] <= 'Z':
+		bad(quoted(name)+" is no bucket name: it has an upper-case letter", "write it in lower case, as the S3 console does")
+	case alien >= 0:
+		r, _ := utf8.DecodeRuneInString(name[alien:])
+		bad(quoted(name)+" is no bucket name: it has "+strconv.QuoteRune(r)+" in it, and a name has lower-case letters, digits, dots and hyphens", look)
+	case len(name) < 3 || len(name) > 63:
+		bad(fmt.Sprintf("%s is no bucket name: it has %d characters, and a name has 3 to 63", quoted(name), len(name)), look)
+	case strings.Trim(name[:1]+name[len(name)-1:], ".-") != name[:1]+name[len(name)-1:]:
+		bad(quoted(name)+" is no bucket name: it begins or ends with a dot or a hyphen", look)
+	case strings.Contains(name, ".."):
+		bad(quoted(name)+" is no bucket name: it has two dots in a row", look)
 	}
 }
+
+// aliasEnds and reservedStarts are those of the naming rules.
+var (
+	aliasEnds      = []string{"-s3alias", "--ol-s3", ".mrap", "--table-s3"}
+	reservedStarts = []string{"xn--", "sthree-", "amzn-s3-demo-"}
+)
 
 // maxPrefix is what CloudTrail's CreateTrail allows for S3KeyPrefix.
 const maxPrefix = 200
@@ -99,11 +144,12 @@ func (f *findings) prefix(path, prefix string) {
 	bad := func(message, remedy string) { f.bad(path, message, remedy) }
 	switch {
 	case slices.Contains(strings.Split(prefix, "/"), "AWSLogs"):
-		bad("AWSLogs is where the logs begin, not part of the prefix", "write only what comes before AWSLogs/, without the slash, and pin accounts and regions with their own keys")
+		bad("what follows AWSLogs/ is not part of the prefix, and can't be understood as organisation, account, log type and region",
+			"write only what comes before AWSLogs/, and pin with organizations, accounts, log_types and regions; dates go into start")
 	case strings.HasPrefix(prefix, "/"):
 		bad(quoted(prefix)+" begins with a slash, and keys don't", "write it without the slash")
 	case strings.HasSuffix(prefix, "/"):
-		bad(quoted(prefix)+" ends with a slash, which stands there anyway", "write it without the slash")
+		bad(quoted(prefix)+" ends with more than one slash", "write it as the S3 console shows the folder, without the slash at the end")
 	case len(prefix) > maxPrefix:
 		bad(fmt.Sprintf("it is %d bytes long", len(prefix)), fmt.Sprintf("write the trail's prefix, which has at most %d", maxPrefix))
 	case hasControl(prefix):
@@ -216,77 +262,6 @@ func (f *findings) blamed(at, a, b string) string {
 		return a
 	}
 	return b
-}
-
-// credentialKeys says which types have a key.
-func credentialKeys(c *Credentials) []struct {
-	key   string
-	set   bool
-	types []string
-} {
-	return []struct {
-		key   string
-		set   bool
-		types []string
-	}{
-		{"access_key_id", c.AccessKeyID != "", []string{"static"}},
-		{"secret_access_key", !c.SecretAccessKey.Empty(), []string{"static"}},
-		{"session_token", !c.SessionToken.Empty(), []string{"static"}},
-		{"profile", c.Profile != "", []string{"profile"}},
-		{"shared_files", len(c.SharedFiles) > 0, []string{"profile"}},
-		{"token_file", c.TokenFile != "", []string{"web-identity"}},
-		{"command", c.Command != "", []string{"process"}},
-		{"imds_endpoint", c.IMDSEndpoint != "", []string{"ec2-role"}},
-	}
-}
-
-func (f *findings) credentials(at string, c *Credentials) {
-	known := f.oneOf(child(at, "type"), c.Type,
-		"auto", "static", "profile", "ec2-role", "container", "web-identity", "process")
-	required := map[string][]string{
-		"static":       {"access_key_id", "secret_access_key"},
-		"web-identity": {"token_file"},
-		"process":      {"command"},
-	}[c.Type]
-	for _, k := range credentialKeys(c) {
-		switch {
-		case k.set && known && !slices.Contains(k.types, c.Type):
-			f.bad(child(at, k.key), "means nothing with credentials of type "+c.Type,
-				"remove it, or write type = "+quoted(k.types[0]))
-		case !k.set && slices.Contains(required, k.key):
-			f.bad(child(at, k.key), "is missing", "credentials of type "+c.Type+" need it")
-		}
-	}
-	f.path(child(at, "token_file"), c.TokenFile)
-	for i, p := range c.SharedFiles {
-		f.path(item(child(at, "shared_files"), i), p)
-	}
-	const example = "https://sts.eu-central-1.amazonaws.com"
-	if c.STSEndpoint != "" {
-		f.web(child(at, "sts_endpoint"), c.STSEndpoint, false, "an address on this machine", example)
-	}
-	if c.IMDSEndpoint != "" {
-		f.web(child(at, "imds_endpoint"), c.IMDSEndpoint, true, "", "http://169.254.169.254")
-	}
-	for i := range c.AssumeRole {
-		f.assumeRole(item(child(at, "assume_role"), i), &c.AssumeRole[i])
-	}
-}
-
-var (
-	rolePattern    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
-	sessionPattern = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
-)
-
-// assumeRole follows the limits of STS's AssumeRole.
-func (f *findings) assumeRole(at string, r *AssumeRole) {
-	if !rolePattern.MatchString(r.ARN) {
-		f.bad(child(at, "arn"), quoted(r.ARN)+" is no role", `write one like "arn:aws:iam::111122223333:role/trailpoll-read"`)
-	}
-	if !sessionPattern.MatchString(r.SessionName) {
-		f.bad(child(at, "session_name"), quoted(r.SessionName)+" is no session name", "write 2 to 64 letters, digits and _+=,.@-")
-	}
-	f.durationBetween(child(at, "duration"), r.Duration, 15*time.Minute, 12*time.Hour)
 }
 
 func (f *findings) accounts(at string, s *Source) {

@@ -84,15 +84,40 @@ func bucketConfig(a *config.Agent, s *config.Source) s3source.Config {
 		Bucket: b.Name, Region: b.Region, Endpoint: b.Endpoint, PathStyle: b.PathStyle,
 		FIPS: b.FIPS, DualStack: b.DualStack, RequesterPays: b.RequesterPays, BucketOwner: b.Owner,
 		CAFile: b.CAFile, Proxy: a.Proxy.Reveal(),
-		Credentials: s3source.Credentials{
-			Type:            s3source.CredentialsType(c.Type),
-			AccessKeyID:     c.AccessKeyID,
-			SecretAccessKey: c.SecretAccessKey.Reveal(),
-			SessionToken:    c.SessionToken.Reveal(),
-			Profile:         c.Profile,
-			SharedFiles:     c.SharedFiles,
-		},
+		Credentials: wireCredentials(c),
 	}
+}
+
+func wireCredentials(c *config.Credentials) s3source.Credentials {
+	out := s3source.Credentials{
+		Type:            s3source.CredentialsType(c.Type),
+		AccessKeyID:     c.AccessKeyID,
+		SecretAccessKey: c.SecretAccessKey.Reveal(),
+		SessionToken:    c.SessionToken.Reveal(),
+		Profile:         c.Profile,
+		SharedFiles:     c.SharedFiles,
+		TokenFile:       c.TokenFile,
+		Command:         c.Command,
+		IMDSEndpoint:    c.IMDSEndpoint,
+		STSEndpoint:     c.STSEndpoint,
+	}
+	if c.Files != (config.KeyFiles{}) {
+		out.Reload = func() (s3source.Keys, error) {
+			now, err := c.Reread(config.SystemEnv())
+			if err != nil {
+				return s3source.Keys{}, err
+			}
+			return s3source.Keys{
+				AccessKeyID: now.AccessKeyID, SecretAccessKey: now.SecretAccessKey.Reveal(), SessionToken: now.SessionToken.Reveal(),
+			}, nil
+		}
+	}
+	for _, r := range c.AssumeRole {
+		out.Roles = append(out.Roles, s3source.Role{
+			ARN: r.ARN, ExternalID: r.ExternalID, SessionName: r.SessionName, Duration: time.Duration(r.Duration),
+		})
+	}
+	return out
 }
 
 func wireSource(s *config.Source, store agent.Bucket) agent.SourceConfig {
