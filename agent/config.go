@@ -50,6 +50,9 @@ type SourceConfig struct {
 	ExcludeAccounts, ExcludeRegions            []string
 	AccountInfo                                map[string]AccountInfo
 
+	// Filter says which records go on; nil = all.
+	Filter Filter
+
 	// Start resolves the configured start at the instant the source is first seen.
 	Start func(now time.Time) time.Time
 

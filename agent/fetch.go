@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/trailpoll/trailpoll/agent/cloudtrail"
+	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -223,6 +224,7 @@ func (f *fetcher) fetch(ctx context.Context, j *job) error {
 	}
 	f.sizes.learn(stored, len(data))
 	s.count.bytes.Add(stored)
+	j.reads(body.ETag)
 
 	return f.split(ctx, j, c, lim.MaxRecord)
 }
@@ -242,6 +244,7 @@ func (f *fetcher) split(ctx context.Context, j *job, data *chunk, maxRecord int)
 		if extra := int64(len(c.recs)) * recordOverhead; m.budget.tryTake(extra) {
 			c.reserved += extra
 		}
+		f.sift(j, c)
 		f.hand(j, c, c.recs)
 		if c != data {
 			c.release()
@@ -287,6 +290,7 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 		return err
 	}
 	defer body.Close()
+	j.reads(body.ETag)
 	f.inflater.Reset(body, lim)
 	f.splitter.ResetReader(&f.inflater, lim.MaxRecord)
 	var bads unfit
@@ -318,6 +322,7 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 		for i := range c.recs {
 			c.recs[i].Object = j.object
 		}
+		f.sift(j, c)
 		f.hand(j, c, c.recs)
 		c.release()
 		if err == nil {
@@ -367,6 +372,39 @@ func brokenBy(err error) cloudtrail.Error {
 		return cloudtrail.Error{}
 	}
 	return cloudtrail.Error{Reason: record.Corrupt, Record: -1, Err: err}
+}
+
+// sift takes the records out of c that the source's filter leaves out. They
+// count as settled; a crash before that is written down means that they are
+// read and left out again.
+func (f *fetcher) sift(j *job, c *chunk) {
+	filter := f.source.cfg.Filter
+	if filter == nil {
+		return
+	}
+	var out progress.Ranges
+	kept := 0
+	for i := range c.recs {
+		if r := &c.recs[i]; !filter.Keep(r) {
+			out = out.Add(r.Index, r.Index+1)
+			continue
+		}
+		c.recs[kept] = c.recs[i]
+		kept++
+	}
+	if kept == len(c.recs) {
+		return
+	}
+	clear(c.recs[kept:])
+	c.recs = c.recs[:kept]
+	f.source.count.filtered.Add(int64(out.Len()))
+	j.stream.mu.Lock()
+	defer j.stream.mu.Unlock()
+	for _, t := range j.targets {
+		for _, r := range out {
+			t.acked = t.acked.Add(r.From, r.To)
+		}
+	}
 }
 
 // hand gives records to every lane that wants them.

@@ -56,6 +56,8 @@ type target struct {
 
 	// acked are the records settled: acknowledged, or parked by themselves.
 	acked progress.Ranges
+	// etag is that of the content in which acked counts; "" until it is read.
+	etag string
 	// retry are the parked entries that this is a new attempt at; nil for an
 	// object that a listing found. only are the records wanted, nil for all.
 	retry   []progress.Entry

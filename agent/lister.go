@@ -121,15 +121,20 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	}
 	p, wait := l.choose()
 	lanes := l.lanes
+	coming := l.expects(p)
 	st.mu.Unlock()
 	if p == nil {
 		return wait
 	}
 
+	if !s.queue.admit(coming, l.behindIn(p)) {
+		return jitter(crowdedWait)
+	}
+	defer s.queue.admitted(coming)
 	if err := s.schedule.wait(ctx); err != nil {
 		return -1
 	}
-	page, err := s.list(ctx, listing.Request{Prefix: st.prefix, StartAfter: st.prefix + p.after, Limit: s.pageLimit()})
+	page, err := s.list(ctx, listing.Request{Prefix: st.prefix, StartAfter: st.prefix + p.after, Limit: listing.MaxEntries})
 	if err != nil {
 		if ctx.Err() != nil {
 			return -1
@@ -179,7 +184,8 @@ func (l *lister) choose() (*pass, time.Duration) {
 	if l.pass == nil {
 		l.begin()
 	}
-	behind := !l.pass.first && l.behind()
+	// What the last hour brought must not wait for room that a backlog needs.
+	behind := l.behindIn(l.pass) && (!l.pass.first || l.stream.source.queue.crowded())
 	refresh := l.stream.source.cfg.Refresh
 	since := time.Since(l.lastFresh)
 	if behind && l.fresh == nil && !l.flooded() && (l.lastFresh.IsZero() || since >= refresh) {
@@ -187,9 +193,10 @@ func (l *lister) choose() (*pass, time.Duration) {
 		from := l.stream.floor(l.stream.source.now().Add(-hourly))
 		l.fresh = &pass{kind: freshPass, from: from, after: from, first: true}
 	}
-	if l.fresh != nil {
+	if l.fresh != nil && !l.flooded() {
 		return l.fresh, 0
 	}
+	l.fresh = nil // the pass that is under way comes to the rest of it
 	if l.part(); !l.full {
 		return l.pass, 0
 	}
@@ -199,15 +206,28 @@ func (l *lister) choose() (*pass, time.Duration) {
 	return nil, -1
 }
 
+// expects returns how many objects the pass's next page may bring: of a stream
+// that is kept up with it is hardly any. The stream's mutex is held.
+func (l *lister) expects(p *pass) int64 {
+	switch {
+	case p == nil:
+	case p.pages > 0:
+		return listing.MaxEntries
+	case slices.ContainsFunc(l.lanes, func(x *lane) bool { return !x.listedOnce }):
+		return listing.MaxEntries / 2
+	}
+	return 0
+}
+
 // flooded reports whether more of the last hour waits than should be listed
 // ahead. The stream's mutex is held.
 func (l *lister) flooded() bool {
 	return slices.ContainsFunc(l.lanes, func(x *lane) bool { return len(x.open)-x.older > maxLive })
 }
 
-// behind reports whether the pass has not come to the last hour yet.
-func (l *lister) behind() bool {
-	at, ok := cloudtrail.Instant(l.pass.after)
+// behindIn reports whether the pass has not come to the last hour yet.
+func (l *lister) behindIn(p *pass) bool {
+	at, ok := cloudtrail.Instant(p.after)
 	return ok && l.stream.source.now().Sub(at) > hourly
 }
 
@@ -216,13 +236,9 @@ func (l *lister) behind() bool {
 // mutex is held.
 func (l *lister) part() {
 	l.full = false
-	window := laneWindow
-	if l.stream.source.queue.len() > maxWaiting {
-		window = laneWindow / 32 // of each stream a little, until there is room
-	}
 	var full []*lane
 	for _, x := range l.lanes {
-		if x.load() >= window {
+		if x.load() >= laneWindow {
 			full = append(full, x)
 		}
 	}
@@ -388,7 +404,7 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 			if jobs[n] == nil {
 				jobs[n] = &job{found: st.found(f), class: classOf(f, x, now)}
 			}
-			t := &target{found: jobs[n].found, lane: x, class: jobs[n].class, acked: state.Acked, total: -1}
+			t := &target{found: jobs[n].found, lane: x, class: jobs[n].class, acked: state.Acked, etag: state.ETag, total: -1}
 			jobs[n].targets = append(jobs[n].targets, t)
 			x.add(t, before)
 			sw.wait(t)

@@ -49,6 +49,7 @@ func (r *round) park(t *target, rec int, reason record.Reason, err error, at int
 	now := s.now()
 	e := progress.Entry{
 		Lane: t.lane.id, Position: t.position, Record: rec, Reason: reason, At: at, Attempts: 1, FirstSeen: now,
+		ETag: t.etag,
 	}
 	if err != nil {
 		e.Error = err.Error()
@@ -192,7 +193,7 @@ func (st *stream) retry(f *found, l *lane, entries []progress.Entry) {
 	}
 	t := &target{found: f, lane: l, class: late, retry: entries, total: -1}
 	if i := t.retried(progress.WholeObject); i >= 0 {
-		t.acked = entries[i].Acked.Clone()
+		t.acked, t.etag = entries[i].Acked.Clone(), entries[i].ETag
 	} else {
 		for _, e := range entries {
 			t.only = t.only.Add(e.Record, e.Record+1)

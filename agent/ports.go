@@ -43,6 +43,14 @@ type Confirmer interface {
 	Write(ctx context.Context, b *record.Batch) (record.Confirmation, error)
 }
 
+// Filter says which records of a source go on. What it leaves out counts as
+// settled.
+type Filter interface {
+	// Keep reports whether the record is to be delivered. It may be called from
+	// any goroutine, must say the same each time, and keeps nothing of r.
+	Keep(r *record.Record) bool
+}
+
 // Checkpoint keeps the agent's progress. Reads may run beside each other and
 // beside a Commit; there is one Commit at a time.
 type Checkpoint interface {

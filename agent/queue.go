@@ -4,6 +4,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent/listing"
 )
 
 // class is how urgent a job is.
@@ -32,8 +35,20 @@ type queue struct {
 	aside   map[*delivery]*[classes][]*job // for an output that lags, oldest first
 	turn    int
 	size    atomic.Int64 // read without mu: listers ask with their stream's mutex held
+	coming  atomic.Int64 // objects that listings under way may bring
+	most    int64        // jobs that may wait before no backlog is listed
 	closed  bool
 }
+
+// What a job takes while it waits, generously, and how much of a source's
+// memory may go to that: jobs are not counted in its budget.
+const (
+	jobBytes    = 1 << 10
+	jobsShare   = 4
+	leastJobs   = 4 * listing.MaxEntries
+	mostJobs    = 32 * listing.MaxEntries
+	crowdedWait = time.Second // before it is looked again whether there is room
+)
 
 // line is the jobs of one class, by stream.
 type line struct {
@@ -41,8 +56,12 @@ type line struct {
 	next    int
 }
 
-func newQueue() *queue {
-	q := &queue{aside: make(map[*delivery]*[classes][]*job)}
+// newQueue makes the queue of a source that has so many bytes of memory.
+func newQueue(memory int64) *queue {
+	q := &queue{
+		aside: make(map[*delivery]*[classes][]*job),
+		most:  min(max(memory/jobsShare/jobBytes, leastJobs), mostJobs),
+	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -59,6 +78,26 @@ func (q *queue) put(j *job) {
 	q.size.Add(1)
 	q.changed.Signal()
 }
+
+// admit takes room for n objects that a listing may bring, for admitted to
+// give back; false if there is none. What is of the last hour has as much again
+// as what is behind.
+func (q *queue) admit(n int64, behind bool) bool {
+	most := q.most
+	if !behind {
+		most *= 2
+	}
+	if q.size.Load()+q.coming.Add(n) > most {
+		q.coming.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (q *queue) admitted(n int64) { q.coming.Add(-n) }
+
+// crowded reports whether there is no room for a backlog.
+func (q *queue) crowded() bool { return q.size.Load()+q.coming.Load() >= q.most-listing.MaxEntries }
 
 // wake makes workers look again: an output can take more, or less.
 func (q *queue) wake() {

@@ -138,11 +138,20 @@ func (s *source) changed(ctx context.Context, j *job) {
 		return
 	}
 	j.fresh = page.Entries[0].ETag
+}
+
+// reads notes which content of its object the job is about to hand on. What
+// is acknowledged of another one says nothing of it: there the numbers mean
+// other records.
+func (j *job) reads(etag string) {
 	j.stream.mu.Lock()
 	defer j.stream.mu.Unlock()
 	for _, t := range j.targets {
-		if t.only == nil {
-			t.acked = nil // of another content: numbers mean other records now
+		if t.only == nil && t.etag != etag && t.etag != "" && etag != "" {
+			t.acked = nil
+		}
+		if etag != "" {
+			t.etag = etag
 		}
 	}
 }

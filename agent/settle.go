@@ -323,13 +323,13 @@ func (r *round) partly(t *target) {
 	}
 	if t.retry == nil {
 		r.changes.Partial = append(r.changes.Partial, progress.ObjectPartial{
-			Lane: t.lane.id, Position: t.position, Acked: t.acked.Clone(),
+			Lane: t.lane.id, Position: t.position, Acked: t.acked.Clone(), ETag: t.etag,
 		})
 		return
 	}
 	if i := t.retried(progress.WholeObject); i >= 0 {
 		e := t.retry[i]
-		e.Acked = t.acked.Clone()
+		e.Acked, e.ETag = t.acked.Clone(), t.etag
 		r.changes.Park = append(r.changes.Park, e)
 	}
 }

@@ -56,7 +56,7 @@ type source struct {
 
 // sourceCount counts what a source did, for summaries.
 type sourceCount struct {
-	lists, gets, bytes, objects, foreign, gone, parked atomic.Int64
+	lists, gets, bytes, objects, foreign, gone, parked, filtered atomic.Int64
 }
 
 func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
@@ -66,7 +66,7 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 		streams:  make(map[progress.Stream]*stream),
 		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}),
 		schedule: newSchedule(cfg.MaxListsPerMinute),
-		queue:    newQueue(),
+		queue:    newQueue(a.cfg.Memory / int64(max(1, len(a.cfg.Sources)))),
 		trouble:  newTroubles(log),
 		clock:    clock{wall: a.cfg.Now},
 		memory:   newMemory(a.cfg.Memory/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
@@ -337,17 +337,6 @@ func (s *source) recent(lanes []*lane) bool {
 		return ok && s.now().Sub(t) < s.cfg.IdleRefresh*4 && l.listed != l.of.floor(l.begin.Start)
 	})
 }
-
-// pageLimit bounds what one page may bring when very much waits already.
-func (s *source) pageLimit() int {
-	if s.queue.len() > maxWaiting {
-		return 100
-	}
-	return listing.MaxEntries
-}
-
-// maxWaiting is how many jobs of a source may wait before pages get smaller.
-const maxWaiting = 32768
 
 // labels returns the labels that records of an account carry.
 func (s *source) labels(account string) map[string]string {

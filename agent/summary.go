@@ -11,7 +11,7 @@ const summarizeEvery = time.Minute
 // summarize logs what happened in the last minute, until ctx ends, and once
 // more then.
 func (a *Agent) summarize(ctx context.Context) {
-	type sums struct{ lists, gets, bytes, objects, parked, foreign int64 }
+	type sums struct{ lists, gets, bytes, objects, parked, foreign, filtered int64 }
 	last := make(map[*source]sums)
 	sent := make(map[*delivery]int64)
 	began := time.Now()
@@ -21,7 +21,7 @@ func (a *Agent) summarize(ctx context.Context) {
 		for _, s := range a.sources {
 			now := sums{
 				s.count.lists.Load(), s.count.gets.Load(), s.count.bytes.Load(),
-				s.count.objects.Load(), s.count.parked.Load(), s.count.foreign.Load(),
+				s.count.objects.Load(), s.count.parked.Load(), s.count.foreign.Load(), s.count.filtered.Load(),
 			}
 			was := last[s]
 			last[s] = now
@@ -31,6 +31,9 @@ func (a *Agent) summarize(ctx context.Context) {
 				Int("waiting", s.queue.len()).Int64("memory_used_bytes", s.memory.budget.used())
 			if n := now.parked - was.parked; n > 0 {
 				e = e.Int64("parked", n)
+			}
+			if n := now.filtered - was.filtered; n > 0 {
+				e = e.Int64("filtered", n)
 			}
 			if n := now.foreign - was.foreign; n > 0 {
 				e = e.Int64("not_log_files", n)

@@ -216,6 +216,19 @@ func zip(s string) []byte {
 	return b.Bytes()
 }
 
+func unzip(t *testing.T, b []byte) string {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(s)
+}
+
 // complete checks that an output has taken every record written, unchanged,
 // and each at most as often as repeats allows beyond once in all.
 func (w *world) complete(output string, repeats int) {

@@ -222,7 +222,7 @@ func (w *writer) partial(c *progress.Changes) error {
 			st.row.partial++
 			st.dirty = true
 		}
-		if err := b.Put(key, seal(key, appendRanges(nil, o.Acked))); err != nil {
+		if err := b.Put(key, seal(key, appendString(appendRanges(nil, o.Acked), o.ETag))); err != nil {
 			return fmt.Errorf("writing an object in flight: %w", err)
 		}
 	}

@@ -95,6 +95,7 @@ func (m *machine) draw(t *rapid.T) *progress.Changes {
 		}
 		return r
 	}
+	etag := func() string { return rapid.SampledFrom([]string{"", `"1"`, `"2-2"`}).Draw(t, "etag") }
 	for range rapid.IntRange(0, 40).Draw(t, "settled") {
 		if l, pos, ok := object(); ok {
 			c.Settled = append(c.Settled, progress.ObjectSettled{Lane: l, Position: pos})
@@ -102,7 +103,7 @@ func (m *machine) draw(t *rapid.T) *progress.Changes {
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "partial") {
 		if l, pos, ok := object(); ok {
-			c.Partial = append(c.Partial, progress.ObjectPartial{Lane: l, Position: pos, Acked: ranges()})
+			c.Partial = append(c.Partial, progress.ObjectPartial{Lane: l, Position: pos, Acked: ranges(), ETag: etag()})
 		}
 	}
 	recordNumber := rapid.IntRange(progress.WholeObject, 2)
@@ -115,7 +116,7 @@ func (m *machine) draw(t *rapid.T) *progress.Changes {
 		if l, pos, ok := object(); ok && l.Resync == 0 { // a re-sync parks nothing in lanes of its own
 			c.Park = append(c.Park, progress.Entry{
 				Lane: l, Position: pos, Record: recordNumber.Draw(t, "record"), Reason: record.Corrupt,
-				Acked: ranges(), Attempts: 3, FirstSeen: m.now,
+				Acked: ranges(), ETag: etag(), Attempts: 3, FirstSeen: m.now,
 			})
 		}
 	}
@@ -256,7 +257,7 @@ func (m *machine) Check(t *rapid.T) {
 		}
 		want, _ := m.model.Lookup(l, positions, nil)
 		for i := range want {
-			if got[i].Standing != want[i].Standing || got[i].Acked.String() != want[i].Acked.String() {
+			if got[i].Standing != want[i].Standing || got[i].Acked.String() != want[i].Acked.String() || got[i].ETag != want[i].ETag {
 				t.Fatalf("%s %q stands %v, want %v", l.Output, positions[i], got[i], want[i])
 			}
 		}

@@ -158,7 +158,7 @@ func (sc *lookup) exceptions(tx *bolt.Tx, out []progress.State) error {
 				return err
 			}
 			d := decoder{b: v}
-			out[it.n] = progress.State{Standing: progress.Partial, Acked: d.ranges()}
+			out[it.n] = progress.State{Standing: progress.Partial, Acked: d.ranges(), ETag: d.trailing()}
 			if err := d.end("an object in flight"); err != nil {
 				return err
 			}

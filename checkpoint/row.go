@@ -159,7 +159,8 @@ func appendParked(dst []byte, e *progress.Entry) []byte {
 	dst = appendRanges(dst, e.Acked)
 	dst = binary.AppendVarint(dst, int64(e.Attempts))
 	dst = appendTime(dst, e.FirstSeen)
-	return appendTime(dst, e.NextTry)
+	dst = appendTime(dst, e.NextTry)
+	return appendString(dst, e.ETag)
 }
 
 // parseParked fills all of e but lane, position and record.
@@ -172,6 +173,7 @@ func parseParked(b []byte, e *progress.Entry) error {
 	e.Attempts = int(d.varint())
 	e.FirstSeen = d.time()
 	e.NextTry = d.time()
+	e.ETag = d.trailing()
 	return d.end("a parked entry")
 }
 
@@ -241,6 +243,14 @@ func (d *decoder) string() string {
 	s := string(d.b[:n])
 	d.b = d.b[n:]
 	return s
+}
+
+// trailing reads a string that the first values of the kind do not have.
+func (d *decoder) trailing() string {
+	if len(d.b) == 0 {
+		return ""
+	}
+	return d.string()
 }
 
 func (d *decoder) time() time.Time {

@@ -60,7 +60,8 @@ const schema = 2
 //	packed   lane day from       settled: up to 120 ascending fingerprints of
 //	                             8 bytes, the least of them >= from uint64.
 //	                             The first run of a day has from = 0.
-//	partial  lane position       acknowledged records of an object in flight
+//	partial  lane position       acknowledged records of an object in flight,
+//	                             and the ETag of the content they count in
 //	parked   lane position record
 //	                             reason, error, attempts, …; record is uint32,
 //	                             all ones for the object as a whole

@@ -103,6 +103,7 @@ const (
 type State struct {
 	Standing Standing
 	Acked    Ranges // with Partial
+	ETag     string // of the content that Acked counts in; "" if not known
 }
 
 // Outcome is how an object came to be settled.
@@ -137,6 +138,9 @@ type Entry struct {
 	At int
 	// Acked is what of a whole object was acknowledged before it was parked.
 	Acked Ranges
+	// ETag is that of the content it was found in, and which Acked and Record
+	// count in; "" if not known.
+	ETag string
 
 	Attempts  int       // since it was parked, the first included
 	FirstSeen time.Time // when it was parked
@@ -188,6 +192,9 @@ type ObjectPartial struct {
 	Lane     Lane
 	Position string
 	Acked    Ranges
+	// ETag is that of the content in which Acked counts: of an object that is
+	// written over they say nothing. "" if not known.
+	ETag string
 }
 
 // LaneHead: the lane stands here now. A store refuses a watermark or a prune

@@ -115,7 +115,7 @@ func wantStates(t *testing.T, s Store, l progress.Lane, want map[string]progress
 	}
 	for i, pos := range positions {
 		w := want[pos]
-		if got[i].Standing != w.Standing || got[i].Acked.String() != w.Acked.String() {
+		if got[i].Standing != w.Standing || got[i].Acked.String() != w.Acked.String() || got[i].ETag != w.ETag {
 			t.Errorf("%s %q stands %v, want %v", l.Output, pos, got[i], w)
 		}
 	}
@@ -254,11 +254,11 @@ func testPartial(t *testing.T, s Store) {
 	acked := func(from, to int) progress.Ranges { return progress.Ranges(nil).Add(from, to) }
 	commit(t, s, progress.Changes{Partial: []progress.ObjectPartial{
 		{Lane: l, Position: a, Acked: acked(0, 10).Add(20, 30).Add(100_000, 100_001)},
-		{Lane: l, Position: b, Acked: acked(5, 6)},
+		{Lane: l, Position: b, Acked: acked(5, 6), ETag: `"0f-2"`},
 	}})
 	wantStates(t, s, l, map[string]progress.State{
 		a: {Standing: progress.Partial, Acked: acked(0, 10).Add(20, 30).Add(100_000, 100_001)},
-		b: {Standing: progress.Partial, Acked: acked(5, 6)},
+		b: {Standing: progress.Partial, Acked: acked(5, 6), ETag: `"0f-2"`},
 	})
 	commit(t, s, progress.Changes{
 		Partial: []progress.ObjectPartial{{Lane: l, Position: a, Acked: acked(0, 40)}},
@@ -281,7 +281,7 @@ func testPark(t *testing.T, s Store) {
 	pos := Position(l, time.Hour, 1)
 	object := progress.Entry{
 		Lane: l, Position: pos, Record: progress.WholeObject, Reason: record.NotJSON, Error: "at record 50", At: 50,
-		Acked: progress.Ranges{{From: 0, To: 50}}, Attempts: 1, FirstSeen: now, NextTry: now.Add(time.Hour),
+		Acked: progress.Ranges{{From: 0, To: 50}}, ETag: `"0f"`, Attempts: 1, FirstSeen: now, NextTry: now.Add(time.Hour),
 	}
 	one := progress.Entry{Lane: l, Position: pos, Record: 7, Reason: record.Oversize, At: -1, FirstSeen: now}
 	commit(t, s, progress.Changes{

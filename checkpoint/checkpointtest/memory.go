@@ -46,7 +46,7 @@ type memoryLane struct {
 	covered []progress.Covered
 	head    progress.Head
 	settled map[string]bool
-	partial map[string]progress.Ranges
+	partial map[string]progress.State
 	parked  map[parkedKey]progress.Entry
 }
 
@@ -230,8 +230,9 @@ func (x *memoryLane) state(pos string) progress.State {
 	if x.settled[pos] {
 		return progress.State{Standing: progress.Settled}
 	}
-	if r, ok := x.partial[pos]; ok {
-		return progress.State{Standing: progress.Partial, Acked: r.Clone()}
+	if s, ok := x.partial[pos]; ok {
+		s.Acked = s.Acked.Clone()
+		return s
 	}
 	return progress.State{}
 }
@@ -284,7 +285,7 @@ func (m *Memory) Commit(c *progress.Changes) error {
 		}
 		for _, o := range c.Partial {
 			x := m.lane(o.Lane)
-			x.partial[o.Position] = o.Acked.Clone()
+			x.partial[o.Position] = progress.State{Standing: progress.Partial, Acked: o.Acked.Clone(), ETag: o.ETag}
 			if len(o.Acked) == 0 {
 				delete(x.partial, o.Position)
 			}
@@ -330,7 +331,7 @@ func (m *Memory) lane(l progress.Lane) *memoryLane {
 	if x == nil {
 		x = &memoryLane{
 			settled: map[string]bool{},
-			partial: map[string]progress.Ranges{},
+			partial: map[string]progress.State{},
 			parked:  map[parkedKey]progress.Entry{},
 		}
 		m.lanes[l] = x
@@ -342,7 +343,7 @@ func (x *memoryLane) setHead(h progress.Head) {
 	x.head = h
 	below := func(pos string) bool { return pos < h.Pruned }
 	maps.DeleteFunc(x.settled, func(pos string, _ bool) bool { return below(pos) })
-	maps.DeleteFunc(x.partial, func(pos string, _ progress.Ranges) bool { return below(pos) })
+	maps.DeleteFunc(x.partial, func(pos string, _ progress.State) bool { return below(pos) })
 }
 
 // Forget drops all lanes of an output in a source, and its Begin.

@@ -1,0 +1,155 @@
+package agent_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent"
+	"github.com/trailpoll/trailpoll/agent/agenttest"
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/record"
+)
+
+// An object that is partly delivered is written over while the agent is down:
+// it starts again, and all of the new content is delivered.
+func TestInvariant1_OverwrittenWhenPartlyDelivered(t *testing.T) {
+	for _, parked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("parked=%v", parked), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.disk = true
+				key := w.key(stream(1), time.Now())
+				if parked { // its end can't be read
+					w.bucket.Put(key, zip(strings.TrimSuffix(unzip(t, w.object(key, 500)), "]}")+"x"))
+				} else {
+					w.bucket.Put(key, w.object(key, 500))
+				}
+				sends := 0
+				w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
+					if sends++; sends > 2 && !parked {
+						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+					}
+					return agenttest.Failure{}
+				}
+				w.during(func() { time.Sleep(time.Minute) })
+				old := w.outputs["siem"].Taken()
+				if len(old) == 0 || parked != (len(w.parked()) == 1) {
+					t.Fatalf("%d records taken, parked: %v", len(old), w.parked())
+				}
+				// The new content has other records under the same numbers.
+				other := strings.Replace(key, key[len(key)-24:len(key)-8], "ffffffffffffffff", 1)
+				body := w.object(other, 500)
+				for n := range 500 {
+					name := fmt.Sprintf("%s/%s#%d", bucketName, other, n)
+					delete(w.want, name)
+				}
+				w.bucket.Put(key, body)
+				w.outputs["siem"].Fail = nil
+				w.once()
+				taken := w.outputs["siem"].Taken()
+				missing := 0
+				for n := range old {
+					if taken[n] < 2 {
+						missing++
+					}
+				}
+				if missing > 0 {
+					t.Errorf("%d records of the new content were not sent", missing)
+				}
+				if p := w.parked(); len(p) > 0 {
+					t.Errorf("still parked: %+v", p)
+				}
+			})
+		})
+	}
+}
+
+// One record of an object is parked while the rest of it is still on its way:
+// trying the record again must not hide what is left of the object.
+func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		key := w.put(stream(1), time.Now(), 500)
+		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
+		down := false
+		sends := 0
+		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+			for i := range b.Records {
+				if agenttest.Name(&b.Records[i]) == bad {
+					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
+				}
+			}
+			if sends++; sends > 8 {
+				down = true
+			}
+			if down {
+				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+			}
+			return agenttest.Failure{}
+		}
+		w.during(func() { time.Sleep(time.Minute) })
+		if p := w.parked(); len(p) != 1 || p[0].Record != 7 {
+			t.Fatalf("parked: %+v", p)
+		}
+		if n := len(w.outputs["siem"].Taken()); n >= 499 || n == 0 {
+			t.Fatalf("%d records were taken: the object is not in flight", n)
+		}
+		sends = -1000000
+		down = false
+		// The record is being tried again when the object is listed.
+		w.bucket.Fail = func(op, what string) agenttest.Failure {
+			switch {
+			case op == "get":
+				time.Sleep(20 * time.Second)
+			case strings.HasSuffix(what, stream(1).Region+"/"):
+				time.Sleep(5 * time.Second)
+			}
+			return agenttest.Failure{}
+		}
+		w.once()
+		delete(w.want, bad)
+		w.complete("siem", 0)
+	})
+}
+
+// keeper keeps what it says.
+type keeper func(*record.Record) bool
+
+func (k keeper) Keep(r *record.Record) bool { return k(r) }
+
+// What a filter leaves out is settled: it holds nothing up and is never sent,
+// and all the rest is.
+func TestFilteredRecordsAreSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.tune = func(c *agent.Config) {
+			c.Sources[0].Filter = keeper(func(r *record.Record) bool { return r.Index%3 == 1 })
+			c.Memory = 4 << 20 // so that the large object is read in chunks
+		}
+		keys := map[string]int{}
+		for i := range 20 {
+			keys[w.put(stream(1), time.Now().Add(-time.Duration(i)*time.Minute), i)] = i
+		}
+		keys[w.put(stream(2), time.Now(), 30000)] = 30000
+		keys[w.put(stream(2), time.Now(), 1)] = 1 // all of it is left out
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		for key, n := range keys {
+			for i := range n {
+				if i%3 != 1 {
+					delete(w.want, fmt.Sprintf("%s/%s#%d", bucketName, key, i))
+				}
+			}
+		}
+		w.complete("siem", 0)
+		before := len(w.outputs["siem"].Taken())
+		w.once()
+		if n := len(w.outputs["siem"].Taken()); n != before {
+			t.Errorf("a second run sent %d records", n-before)
+		}
+	})
+}
