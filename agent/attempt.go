@@ -92,6 +92,7 @@ func (a *attempt) refuse(from, to int, err error) {
 		if i < next || i >= to {
 			continue
 		}
+		a.refused++
 		a.say(next, i, acked, "", nil)
 		a.say(i, i+1, refused, reason, errors.New(r.Answer))
 		a.taken += i - next

@@ -572,6 +572,19 @@ func TestInvariant5_RefusedRecord(t *testing.T) {
 		if len(r.Unfinished) != 1 || len(w.parked()) > 0 {
 			t.Errorf("a receiver that refuses everything: %v, parked %v", r.Unfinished, w.parked())
 		}
+
+		// The same where the receiver says of each record that it is refused.
+		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+			all := make([]fault.RecordRefusal, len(b.Records))
+			for i := range all {
+				all[i] = fault.RecordRefusal{Index: i, Answer: "no"}
+			}
+			return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected, Records: all}}
+		}
+		r = w.once()
+		if len(r.Unfinished) != 1 || len(w.parked()) > 0 {
+			t.Errorf("a receiver that refuses each record: %v, %d parked", r.Unfinished, len(w.parked()))
+		}
 	})
 }
 
