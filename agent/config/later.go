@@ -25,14 +25,6 @@ var laterFeatures = [...]laterFeature{
 	{key: "output.record", value: "envelope", what: "the envelope", use: `write record = "raw"`},
 	{key: "output.record", value: "cef", what: "CEF", use: `write record = "raw"`},
 	{key: "output.record", value: "ocsf", what: "OCSF", use: `write record = "raw"`},
-	{key: "output.format", value: "splunk-hec", what: "Splunk HEC", use: `write format = "ndjson" for services/collector/raw, with headers = { Authorization = "Splunk …" }`},
-	{key: "output.format", value: "elastic-bulk", what: "Elastic's _bulk", use: `write format = "ndjson", with a receiver that takes it`},
-	{key: "output.format", value: "otlp", what: "OTLP", use: `write format = "ndjson", with a receiver that takes it`},
-	{key: "output.ack", what: "indexer acknowledgement", use: "remove it"},
-	{key: "output.index", what: "naming an index", use: "remove it, and choose the index at the receiver"},
-	{key: "output.sourcetype", what: "naming a source type", use: "remove it, and choose it at the receiver"},
-	{key: "output.fields", what: "extra fields", use: "remove it, and add them at the receiver"},
-	{key: "output.oauth2", table: true, what: "OAuth2", use: "write token, or username and password"},
 
 	{key: "output.oversize", value: "reduce", what: "reducing records", use: `write oversize = "park": a record over max_message is parked in any case`, mild: true},
 }

@@ -23,6 +23,9 @@ func (f *findings) output(at string, o *Output, c *Config) {
 	switch o.Type {
 	case TypeHTTPS:
 		f.https(at, &o.HTTPS, c.Agent.Memory)
+		if o.HTTPS.Format == "elastic-bulk" && o.Record == "cef" {
+			f.bad(child(at, "record"), "CEF is text, and format elastic-bulk takes JSON objects", `write record = "ocsf", or another format`)
+		}
 	case TypeSyslog:
 		f.syslog(at, &o.Syslog)
 	case TypeFile:
@@ -54,6 +57,7 @@ func (f *findings) https(at string, h *HTTPS, memory Size) {
 	format := f.oneOf(child(at, "format"), h.Format, "ndjson", "json-array", "splunk-hec", "elastic-bulk", "otlp")
 	if format {
 		f.indexing(at, h.Format, &h.Indexing)
+		f.addressed(at, h)
 	}
 	f.authorization(at, h)
 	f.headers(child(at, "headers"), h.Headers)
@@ -105,6 +109,55 @@ func (f *findings) indexing(at, format string, x *Indexing) {
 	}
 }
 
+// addressed judges what a format wants of url and index.
+func (f *findings) addressed(at string, h *HTTPS) {
+	u, flaw := parseURL(h.URL.Reveal())
+	if h.URL.Empty() || flaw != nil {
+		return // said already
+	}
+	ownPath := strings.Trim(u.Path, "/") != ""
+	switch h.Format {
+	case "splunk-hec":
+		if h.Indexing.Ack && ownPath && !strings.Contains(u.Path, "/services/collector") {
+			f.bad(child(at, "ack"), "acknowledgements are asked for at services/collector/ack, which goes by the path in url",
+				"write a url that ends with /services/collector/event, or remove ack")
+		}
+		if hasControl(h.Indexing.Index) {
+			f.bad(child(at, "index"), "there is a control character in it", "remove it")
+		}
+	case "elastic-bulk":
+		switch {
+		case h.Indexing.Index != "":
+			f.elasticIndex(child(at, "index"), h.Indexing.Index)
+		case strings.Trim(u.Path, "/") == "_bulk" || !ownPath:
+			f.bad(child(at, "index"), "is missing", `write an index or a data stream, like "cloudtrail-%Y.%m"`)
+		}
+	}
+}
+
+// elasticIndex judges the name of an index: what Elasticsearch's "Create index
+// API" rules out under path parameters, before the date is in it.
+func (f *findings) elasticIndex(path, index string) {
+	plain := strings.NewReplacer("%Y", "2026", "%m", "11", "%d", "01", "%H", "00", "%%", "%").Replace(index)
+	for i := 0; i < len(index); i++ {
+		if index[i] != '%' {
+			continue
+		}
+		if i++; i == len(index) || !strings.ContainsRune("YmdH%", rune(index[i])) {
+			f.bad(path, "there is a % that stands for nothing", "write %Y, %m, %d or %H for parts of the event's time, in UTC")
+			return
+		}
+	}
+	switch {
+	case plain != strings.ToLower(plain):
+		f.bad(path, "there are capital letters in it", "write small ones: an index has no others")
+	case strings.ContainsAny(plain, `\/*?"<>| ,#:`) || hasControl(plain) || strings.ContainsAny(plain[:1], "-_+") || plain == "." || plain == "..":
+		f.bad(path, quoted(index)+" is no name for an index", `write letters, digits, - _ and ., and begin with a letter or digit`)
+	case len(plain) > 255:
+		f.bad(path, "it is longer than the 255 bytes that a name may have", "shorten it")
+	}
+}
+
 // authorization sees to it that one thing at most goes into the header of that
 // name.
 func (f *findings) authorization(at string, h *HTTPS) {
@@ -139,7 +192,7 @@ var tokenPattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 // ownHeaders are made from the request itself.
 var ownHeaders = []string{
 	"Connection", "Content-Encoding", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection",
-	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Splunk-Request-Channel",
 }
 
 func (f *findings) headers(path string, headers map[string]Secret) {

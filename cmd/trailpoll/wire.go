@@ -163,7 +163,11 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 			headers[k] = v.Reveal()
 		}
 		to, err := https.New(https.Config{
-			URL: h.URL.Reveal(), Format: https.Format(h.Format),
+			URL: h.URL.Reveal(), Format: https.Format(h.Format), Indexing: indexing(h),
+			OAuth2: https.OAuth2{
+				TokenURL: h.OAuth2.TokenURL, ClientID: h.OAuth2.ClientID, ClientSecret: h.OAuth2.ClientSecret.Reveal(),
+				Scopes: h.OAuth2.Scopes, Audience: h.OAuth2.Audience,
+			},
 			Token: h.Token.Reveal(), Username: h.Username, Password: h.Password.Reveal(), Headers: headers,
 			Compression: h.Compression, Timeout: time.Duration(h.Timeout), Connections: h.Connections,
 			TLS: tlsConfig(&h.TLS), Proxy: a.Proxy.Reveal(), Version: thisBuild().Version,
@@ -206,6 +210,16 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 		return out, fmt.Errorf("type %q is not known", o.Type)
 	}
 	return out, nil
+}
+
+// indexing leaves out what the format has no place for: the source type has a
+// default, whatever the format.
+func indexing(h *config.HTTPS) https.Indexing {
+	x := https.Indexing{Ack: h.Indexing.Ack, Index: h.Indexing.Index, Fields: h.Indexing.Fields}
+	if https.Format(h.Format) == https.SplunkHEC {
+		x.Sourcetype = h.Indexing.Sourcetype
+	}
+	return x
 }
 
 // maxMessage is the longest message: the default is more than a datagram holds.

@@ -1,12 +1,15 @@
 package https
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
@@ -92,47 +95,86 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(d, 0), maxRetryAfter)
 }
 
-// answered says what the answer means.
-func (o *Output) answered(resp *http.Response, b *record.Batch) error {
-	a := classify(resp.StatusCode)
-	if a.ok {
-		return nil
+// maxAnswer bounds what is read of an answer, in bytes, beside what it says of
+// each record.
+const maxAnswer = 64 << 10
+
+// unreadable is the error of an answer that broke off, so that nobody knows
+// what it would have said.
+func unreadable(err error) error { return fmt.Errorf("reading the receiver's answer: %w", err) }
+
+// answered says what the answer to a request with n records means.
+func (o *Output) answered(resp *http.Response, b *record.Batch, n int) (outcome, error) {
+	if classify(resp.StatusCode).ok {
+		out := o.form.layout.taken(resp, n)
+		for i := range out.refused {
+			out.refused[i].Answer = o.shown([]byte(out.refused[i].Answer), b, 2*maxQuoted)
+		}
+		if out.err == nil {
+			return out, nil
+		}
+		e := *out.err
+		e.Op = o.op
+		if _, ok := errors.AsType[net.Error](e.Err); ok || errors.Is(e.Err, io.ErrUnexpectedEOF) {
+			return out, o.failed(e.Err)
+		}
+		e.Err = errors.New(o.shown([]byte(e.Err.Error()), b, 2*maxQuoted))
+		e.RetryAfter = retryAfter(resp.Header, time.Now())
+		return out, &e
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // half an answer is as good
-	said := o.secrets.hide(text)
-	if a.kind == fault.Refused || a.kind == fault.TooLarge {
-		// Whoever refuses a record likes to quote it.
-		said = hideRecords(said, b)
-	}
-	what := "the receiver answered " + statusText(resp.StatusCode)
-	if said := quote(said, maxQuoted); said != "" {
-		what += ": " + said
-	}
-	host := ""
-	if resp.StatusCode/100 == 3 {
-		if u, err := url.Parse(resp.Header.Get("Location")); err == nil && u.Host != "" {
-			host = u.Scheme + "://" + u.Host // no more: the rest may hold a token
-		}
-	}
-	return o.classified(resp.StatusCode, resp.Header, what, host)
+	return outcome{}, o.refused(resp, text, b)
 }
 
-// classified makes the error; redirect is where a redirect leads, "" for none.
-func (o *Output) classified(status int, h http.Header, what, redirect string) error {
-	a := classify(status)
-	if a.ok {
-		// 2xx other than 200 from a proxy that should connect us.
-		a = answer{kind: fault.Held, hint: "check proxy"}
+// shown is a text of the receiver's that may go into an error: one line,
+// without secrets and without what it quotes of the batch's records, if it is
+// about a batch.
+func (o *Output) shown(text []byte, b *record.Batch, limit int) string {
+	text = o.secrets.hide(text)
+	if b != nil {
+		text = hideRecords(text, b)
 	}
+	return quote(text, limit)
+}
+
+// refused is the error for a status other than 2xx; text is the answer's body,
+// or how it begins.
+func (o *Output) refused(resp *http.Response, text []byte, b *record.Batch) error {
+	a := classify(resp.StatusCode)
+	if better, ok := o.form.layout.refusal(resp.StatusCode, text); ok {
+		a = better
+	}
+	if a.kind != fault.Refused && a.kind != fault.TooLarge {
+		b = nil // whoever refuses a record likes to quote it; others don't see one
+	}
+	if auth := resp.Request.Header.Get("Authorization"); o.tokens != nil && auth != "" {
+		text = bytes.ReplaceAll(text, []byte(strings.TrimPrefix(auth, "Bearer ")), []byte("[hidden]"))
+	}
+	what := "the receiver answered " + statusText(resp.StatusCode)
+	if said := o.shown(text, b, maxQuoted); said != "" {
+		what += ": " + said
+	}
+	e := o.classified(a, resp.StatusCode, resp.Header, what)
+	if resp.StatusCode/100 == 3 {
+		if u, err := url.Parse(resp.Header.Get("Location")); err == nil && u.Host != "" {
+			// No more than the host: the rest may hold a token.
+			e.Hint += fmt.Sprintf(" (it names %.100q)", u.Scheme+"://"+u.Host)
+		}
+	}
+	if o.tokens != nil && resp.StatusCode == http.StatusUnauthorized {
+		e.Hint = "the receiver refuses the token, also a fresh one: check oauth2.scopes and audience, and what the client may do"
+	}
+	return e
+}
+
+// classified makes the error.
+func (o *Output) classified(a answer, status int, h http.Header, what string) *fault.Error {
 	e := &fault.Error{
 		Kind: a.kind, Op: o.op, Err: errors.New(what), Hint: a.hint,
 		RetryAfter: retryAfter(h, time.Now()),
 	}
 	if status == http.StatusServiceUnavailable && e.RetryAfter > 0 {
 		e.Kind = fault.Throttled
-	}
-	if redirect != "" {
-		e.Hint += fmt.Sprintf(" (it names %.100q)", redirect)
 	}
 	return e
 }

@@ -14,8 +14,6 @@ import (
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
-var errLineBreak = errors.New("a record holds a line break")
-
 // bodies makes the bodies of requests and keeps their memory for the next. A
 // body is built whole before it is sent, so that its length is known, and the
 // batch's memory isn't needed when the transport is slow to let go of it.
@@ -80,7 +78,8 @@ func (b *body) reader() io.ReadCloser {
 // bodyReader is one reading of a body. Read and Close exclude each other, since
 // HTTP/2 may close a body that is being read when a request is given up, and
 // the memory is another batch's from then on. For the same reason it has no
-// WriteTo, which would hand out all of the buffer at once.
+// WriteTo, which would hand out all of the buffer at once; net/http would not
+// call it either, as it reads a body of known length through an io.LimitReader.
 type bodyReader struct {
 	mu   sync.Mutex
 	r    *bytes.Reader
@@ -107,20 +106,25 @@ func (r *bodyReader) Close() error {
 }
 
 // encode returns the batch as a body, which the caller releases, and the
-// records that it left out since they hold a line break: in NDJSON each would
-// become two, and the contract of record.Record rules them out anyway.
-func (bs *bodies) encode(f Format, b *record.Batch) (*body, []fault.RecordRefusal, error) {
+// records that it left out, ascending: those that hold a line break (in NDJSON
+// each would become two, and the contract of record.Record rules them out
+// anyway) and those that have no form to be sent in.
+func (bs *bodies) encode(f *form, b *record.Batch) (*body, []fault.RecordRefusal, error) {
 	out := &body{buf: bs.buffers.get(), spares: bs.buffers}
 	out.refs.Store(1)
 	if !bs.compress {
-		fit(out, b.Bytes+len(b.Records)+2)
-		refused, err := write(out.buf, f, b)
-		return out, refused, err
+		fit(out, b.Bytes+len(b.Records)*f.layout.around()+2)
+		s := f.sheet(out.buf)
+		f.layout.write(s, b)
+		f.done(s)
+		return out, s.refused, nil // a bytes.Buffer takes everything
 	}
 	enc := bs.encoder()
 	enc.Reset(out.buf)
-	refused, err := write(enc, f, b)
-	if err = errors.Join(err, enc.Close()); err != nil {
+	s := f.sheet(enc)
+	f.layout.write(s, b)
+	f.done(s)
+	if err := errors.Join(s.err, enc.Close()); err != nil {
 		out.release()
 		return nil, nil, err
 	}
@@ -128,7 +132,7 @@ func (bs *bodies) encode(f Format, b *record.Batch) (*body, []fault.RecordRefusa
 	case bs.encoders <- enc:
 	default:
 	}
-	return out, refused, nil
+	return out, s.refused, nil
 }
 
 // bodyStep is to what the size of a new buffer is rounded up, in bytes.
@@ -153,33 +157,4 @@ func (bs *bodies) encoder() *gzip.Writer {
 		enc, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
 		return enc
 	}
-}
-
-func write(w io.Writer, f Format, b *record.Batch) (refused []fault.RecordRefusal, err error) {
-	before, between, after := "", "\n", "\n"
-	if f == JSONArray {
-		before, between, after = "[", ",", "]"
-	}
-	put := func(p []byte) {
-		if err == nil {
-			_, err = w.Write(p)
-		}
-	}
-	open, sep, end := []byte(before), []byte(between), []byte(after)
-	put(open)
-	n := 0
-	for i := range b.Records {
-		raw := b.Records[i].Raw
-		if bytes.IndexByte(raw, '\n') >= 0 {
-			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "holds a line break"})
-			continue
-		}
-		if n > 0 {
-			put(sep)
-		}
-		put(raw)
-		n++
-	}
-	put(end)
-	return refused, err
 }

@@ -28,6 +28,8 @@ func newSecrets(c Config, u *url.URL) secrets {
 	}
 	add(c.Token, 1)
 	add(c.Password, 1)
+	add(c.OAuth2.ClientSecret, 1)
+	add(url.QueryEscape(c.OAuth2.ClientSecret), 1)
 	if c.Username != "" {
 		add(basic(c.Username, c.Password), 1)
 	}
