@@ -19,7 +19,8 @@ func (f *findings) understand(at string, s *Source) {
 // place takes apart what stands in bucket.
 func (f *findings) place(at string, b *Bucket) {
 	path := child(at, "bucket")
-	rest, said := b.Name, ""
+	var said string
+	rest := b.Name
 	switch {
 	case strings.HasPrefix(rest, "arn:"):
 		part := strings.SplitN(rest, ":", 6)

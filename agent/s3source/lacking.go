@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -29,10 +30,7 @@ func isAboutKeys(code string) bool {
 func lackingText(err *credentialsError) string {
 	doing := err.step.doing() + ": "
 	if e, ok := errors.AsType[*processcreds.ProviderError](err); ok {
-		switch text := e.Error(); {
-		case errors.Is(e, errTooMuch):
-			return doing + errTooMuch.Error()
-		case strings.Contains(text, "process output"):
+		if strings.Contains(e.Error(), "process output") {
 			return doing + "the output of credential_process is not what it should be" // it may hold secrets
 		}
 	}
@@ -42,14 +40,32 @@ func lackingText(err *credentialsError) string {
 	if a, answered := answerOf(err); answered && a.code != "" && isService(err) {
 		return doing + a.text(err)
 	}
-	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
-		if a, answered := answerOf(err); answered {
-			return doing + o.Service() + " answers HTTP " + strconv.Itoa(a.status)
-		}
+	if status := metadataStatus(err); status != 0 {
+		return doing + "the instance's metadata answer HTTP " + strconv.Itoa(status)
+	}
+	if _, ok := errors.AsType[*smithy.OperationError](err); ok {
 		return doing + rootOf(err).Error()
 	}
 	return doing + err.err.Error()
 }
+
+// metadataStatus returns what the instance's metadata answered, 0 if nothing.
+func metadataStatus(err error) int {
+	if e, ok := errors.AsType[*smithy.OperationError](err); !ok || e.Service() != "ec2imds" {
+		return 0
+	}
+	if a, answered := answerOf(err); answered {
+		return a.status
+	}
+	// Of a refused token the SDK keeps the text alone.
+	if m := statusCode.FindStringSubmatch(err.Error()); m != nil {
+		status, _ := strconv.Atoi(m[1])
+		return status
+	}
+	return 0
+}
+
+var statusCode = regexp.MustCompile(`StatusCode: ([1-9][0-9]{2})\b`)
 
 // isService reports whether it is a service of AWS that says so, not the
 // instance's metadata.
@@ -88,7 +104,7 @@ func (s *Source) lacking(err *credentialsError) verdict {
 	if err.step.role != nil && !err.step.token {
 		return verdict{fault.BadCredentials, "check [[source.credentials.assume_role]]"}
 	}
-	return verdict{fault.BadCredentials, s.typeHint(answered, a.status)}
+	return verdict{fault.BadCredentials, s.typeHint(err)}
 }
 
 // stsHint says what to do about an error code of STS ("Errors" of AssumeRole
@@ -136,17 +152,19 @@ func (s *Source) stsHint(at *step, a *answer) string {
 }
 
 // typeHint says where to look for credentials of the configured type.
-func (s *Source) typeHint(answered bool, status int) string {
+func (s *Source) typeHint(err error) string {
 	switch s.cfg.Credentials.Type {
 	case Static:
 		return "check access_key_id and secret_access_key of [source.credentials], and the files they are read from"
 	case Profile:
 		return "check profile and shared_files of [source.credentials], as the account that the agent runs as"
 	case EC2Role:
-		switch {
-		case answered && status == http.StatusNotFound:
+		switch status := metadataStatus(err); {
+		case status == http.StatusNotFound && strings.Contains(err.Error(), "getToken"):
+			return "the instance's metadata must offer version 2 (IMDSv2)"
+		case status == http.StatusNotFound:
 			return "attach an IAM role to the instance"
-		case answered && (status == http.StatusForbidden || status == http.StatusUnauthorized):
+		case status == http.StatusForbidden, status == http.StatusUnauthorized:
 			return "the instance refuses its metadata: look for its metadata options and for what stands between"
 		}
 		return "is this an EC2 instance, and are its metadata switched on? In a container their hop limit must be 2 or more"

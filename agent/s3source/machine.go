@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/smithy-go/logging"
 )
@@ -149,17 +150,27 @@ func (p *printed) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// command returns the process that prints credentials. What it writes to
-// standard error may hold secrets, and goes nowhere.
-func (p *provider) command(ctx context.Context) (*exec.Cmd, error) {
+// process runs the command that prints credentials. What it writes to standard
+// error may hold secrets, and goes nowhere.
+func (p *provider) process(ctx context.Context) (aws.Credentials, error) {
+	c := &p.cfg.Credentials
 	shell := []string{"sh", "-c"}
 	if runtime.GOOS == "windows" {
 		shell = []string{"cmd.exe", "/C"}
 	}
-	cmd := exec.CommandContext(ctx, shell[0], shell[1], p.cfg.Credentials.Command) //nolint:gosec // the operator's own configuration names it
-	cmd.Stdout = &printed{left: maxSmall}
-	// What the shell started may hold its output open after its end.
-	cmd.WaitDelay = time.Second
-	endAll(cmd)
-	return cmd, nil
+	out := &printed{left: maxSmall}
+	command := processcreds.NewCommandBuilderFunc(func(ctx context.Context) (*exec.Cmd, error) {
+		cmd := exec.CommandContext(ctx, shell[0], shell[1], c.Command) //nolint:gosec // the operator's own configuration names it
+		cmd.Stdout = out
+		// What the shell started may hold its output open after its end.
+		cmd.WaitDelay = time.Second
+		endAll(cmd)
+		return cmd, nil
+	})
+	got, err := processcreds.NewProviderCommand(command, func(o *processcreds.Options) { o.Timeout = c.CommandTimeout }).Retrieve(ctx)
+	if out.left < 0 {
+		// The command's own end, by a broken pipe, says less.
+		return aws.Credentials{}, errTooMuch
+	}
+	return got, err
 }

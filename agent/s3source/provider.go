@@ -15,7 +15,6 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
@@ -45,7 +44,7 @@ type provider struct {
 	mu      sync.Mutex
 	region  string    // the shared files' or the environment's; "" if they name none
 	seen    []string  // secrets in use, so that no error shows one
-	useless time.Time // when a renewal last brought the same keys
+	useless time.Time // when a renewal last brought nothing
 }
 
 // step is one way to credentials.
@@ -82,9 +81,7 @@ func newProvider(cfg *Config, client, local *http.Client) *provider {
 		}
 		first.fetch = func(ctx context.Context) (aws.Credentials, error) { return p.webIdentity(ctx, first.role) }
 	case Process:
-		first.fetch = processcreds.NewProviderCommand(processcreds.NewCommandBuilderFunc(p.command), func(o *processcreds.Options) {
-			o.Timeout = c.CommandTimeout
-		}).Retrieve
+		first.fetch = p.process
 	default:
 		first.fetch = p.shared
 	}
@@ -138,7 +135,10 @@ func (p *provider) secrets() []string {
 type usedKey struct{}
 
 // used is what a call was signed with.
-type used struct{ credentials aws.Credentials }
+type used struct {
+	credentials aws.Credentials
+	began       time.Time
+}
 
 // Retrieve implements aws.CredentialsProvider.
 func (p *provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
@@ -156,10 +156,11 @@ func (p *provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return got, nil
 }
 
-// renew looks for credentials anew, because AWS has refused those that were
-// used, and reports whether there are others now.
-func (p *provider) renew(ctx context.Context, refused aws.Credentials) bool {
-	if !refused.HasKeys() {
+// renew looks for credentials anew, because AWS has refused those that a call
+// was signed with, and reports whether there are others now. Of many calls that
+// are refused at once one looks.
+func (p *provider) renew(ctx context.Context, u *used) bool {
+	if !u.credentials.HasKeys() {
 		return false
 	}
 	select {
@@ -168,32 +169,22 @@ func (p *provider) renew(ctx context.Context, refused aws.Credentials) bool {
 	case <-ctx.Done():
 		return false
 	}
+	p.mu.Lock()
+	inVain := !p.useless.Before(u.began)
+	p.mu.Unlock()
+	if inVain {
+		return false
+	}
 	last := p.steps[len(p.steps)-1]
-	last.forget(refused)
-	if p.justTried() {
-		return false
-	}
+	last.forget(u.credentials)
 	got, err := last.Retrieve(ctx)
-	if err != nil {
-		return false
-	}
-	if !sameKeys(got, refused) {
+	if err == nil && !sameKeys(got, u.credentials) {
 		return true
 	}
-	// Not for keeping: the next call looks again.
-	last.forget(refused)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.useless = time.Now()
 	return false
-}
-
-// justTried reports whether others have looked for new credentials in vain a
-// moment ago: many calls may be refused at once.
-func (p *provider) justTried() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.useless.IsZero() && time.Since(p.useless) < time.Second
 }
 
 // static returns the keys of the config, and when they are asked for again,

@@ -150,7 +150,7 @@ func (s *Source) do(ctx context.Context, what call, f func(context.Context, *con
 	}
 	moved, renewed := false, false
 	for {
-		var u used
+		u := used{began: time.Now()}
 		err = s.classify(ctx, what, c.region, f(context.WithValue(ctx, usedKey{}, &u), c))
 		if err == nil {
 			return nil
@@ -165,7 +165,7 @@ func (s *Source) do(ctx context.Context, what call, f func(context.Context, *con
 			if c, cannot = s.move(what, e.Region); cannot != nil {
 				return cannot
 			}
-		case e.Kind == fault.BadCredentials && !renewed && s.provider.renew(ctx, u.credentials):
+		case e.Kind == fault.BadCredentials && !renewed && s.provider.renew(ctx, &u):
 			renewed = true
 		default:
 			return err
@@ -241,9 +241,9 @@ func (s *Source) find(ctx context.Context, what call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var u used
+	u := used{began: time.Now()}
 	info, err := s.head(context.WithValue(ctx, usedKey{}, &u), c)
-	if info.Region == "" && fault.KindOf(s.classify(ctx, what, c.region, err)) == fault.BadCredentials && p.renew(ctx, u.credentials) {
+	if info.Region == "" && fault.KindOf(s.classify(ctx, what, c.region, err)) == fault.BadCredentials && p.renew(ctx, &u) {
 		info, err = s.head(ctx, c)
 	}
 	if info.Region != "" {
