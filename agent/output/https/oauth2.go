@@ -161,6 +161,10 @@ func (t *tokens) failed(err error) error {
 			RetryAfter: retryAfter(e.Response.Header, time.Now()),
 		}
 		switch e.Response.StatusCode {
+		case http.StatusServiceUnavailable:
+			if out.RetryAfter > 0 {
+				out.Kind = fault.Throttled
+			}
 		case http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden: // RFC 6749 section 5.2
 			out.Kind, out.Hint = fault.Held, "check oauth2.client_id, client_secret, scopes and audience"
 		default:

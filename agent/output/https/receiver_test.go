@@ -37,7 +37,13 @@ type receiver struct {
 	last    *http.Request
 	content []byte // of the last request, inflated
 	format  Format
+	handler http.Handler // instead of all that, if set
 }
+
+var (
+	refusing = outputtest.Fault{Mode: outputtest.Refuse}
+	hanging  = outputtest.Fault{Mode: outputtest.Hang}
+)
 
 func newReceiver(t *testing.T, conf *tls.Config) *receiver {
 	r := &receiver{t: t, addr: "127.0.0.1:0", tls: conf, healed: make(chan struct{})}
@@ -94,10 +100,13 @@ func (r *receiver) Fail(f outputtest.Fault) {
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
-	f, healed, answer := r.fault, r.healed, r.answer
+	f, healed, answer, handler := r.fault, r.healed, r.answer, r.handler
 	r.last = req
 	r.mu.Unlock()
 	switch {
+	case handler != nil:
+		handler.ServeHTTP(w, req)
+		return
 	case answer != nil:
 		answer(w)
 		return
@@ -124,7 +133,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	records, err := parse(r.format, content)
-	if err != nil {
+	if err != nil && f.Mode != outputtest.Hang {
 		r.t.Errorf("parsing the body: %v", err)
 	}
 	r.mu.Lock()
