@@ -114,17 +114,13 @@ func (bs *bodies) encode(f *form, b *record.Batch) (*body, []fault.RecordRefusal
 	out.refs.Store(1)
 	if !bs.compress {
 		fit(out, b.Bytes+len(b.Records)*f.layout.around()+2)
-		s := f.sheet(out.buf)
-		f.layout.write(s, b)
-		f.done(s)
-		return out, s.refused, nil // a bytes.Buffer takes everything
+		refused, _ := f.write(out.buf, b) // a bytes.Buffer takes everything
+		return out, refused, nil
 	}
 	enc := bs.encoder()
 	enc.Reset(out.buf)
-	s := f.sheet(enc)
-	f.layout.write(s, b)
-	f.done(s)
-	if err := errors.Join(s.err, enc.Close()); err != nil {
+	refused, err := f.write(enc, b)
+	if err = errors.Join(err, enc.Close()); err != nil {
 		out.release()
 		return nil, nil, err
 	}
@@ -132,7 +128,7 @@ func (bs *bodies) encode(f *form, b *record.Batch) (*body, []fault.RecordRefusal
 	case bs.encoders <- enc:
 	default:
 	}
-	return out, s.refused, nil
+	return out, refused, nil
 }
 
 // bodyStep is to what the size of a new buffer is rounded up, in bytes.

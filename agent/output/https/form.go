@@ -101,8 +101,17 @@ func (f *form) sheet(w io.Writer) *sheet {
 // batch of usual records fits, and a single huge one is not remembered.
 const maxScratch = 256 << 10
 
+// write writes a body and returns the records that have no form, ascending.
+func (f *form) write(w io.Writer, b *record.Batch) ([]fault.RecordRefusal, error) {
+	s := f.sheet(w)
+	f.layout.write(s, b)
+	refused, err := s.refused, s.err // s is another's from done on
+	f.done(s)
+	return refused, err
+}
+
 func (f *form) done(s *sheet) {
-	s.w = nil
+	s.w, s.refused = nil, nil
 	for _, p := range []*[]byte{&s.now, &s.quoted, &s.edge, &s.wire.arena} {
 		if cap(*p) > maxScratch {
 			*p = nil
