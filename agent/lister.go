@@ -41,6 +41,7 @@ type lister struct {
 
 	lastNew   time.Time // when objects last came, monotonic
 	lastFresh time.Time // when a pass over the last hour last began, monotonic
+	turn      bool      // after which it is the pass's turn, however long it took under a cap
 	failures  int       // LISTs that failed in a row
 	troubled  bool      // ... and that was said
 	lastFar   time.Time // when a tail last went over the whole look-back
@@ -188,8 +189,9 @@ func (l *lister) choose() (*pass, time.Duration) {
 	behind := l.behindIn(l.pass) && (!l.pass.first || l.stream.source.queue.crowded())
 	refresh := l.stream.source.cfg.Refresh
 	since := time.Since(l.lastFresh)
-	if behind && l.fresh == nil && !l.flooded() && (l.lastFresh.IsZero() || since >= refresh) {
+	if behind && l.fresh == nil && !l.turn && !l.flooded() && (l.lastFresh.IsZero() || since >= refresh) {
 		l.lastFresh, since = time.Now(), 0
+		l.turn = true
 		from := l.stream.floor(l.stream.source.now().Add(-hourly))
 		l.fresh = &pass{kind: freshPass, from: from, after: from, first: true}
 	}
@@ -197,6 +199,7 @@ func (l *lister) choose() (*pass, time.Duration) {
 		return l.fresh, 0
 	}
 	l.fresh = nil // the pass that is under way comes to the rest of it
+	l.turn = false
 	if l.part(); !l.full {
 		return l.pass, 0
 	}
@@ -214,7 +217,7 @@ func (l *lister) expects(p *pass) int64 {
 	case p.pages > 0:
 		return listing.MaxEntries
 	case slices.ContainsFunc(l.lanes, func(x *lane) bool { return !x.listedOnce }):
-		return listing.MaxEntries / 2
+		return listing.MaxEntries / 4
 	}
 	return 0
 }

@@ -45,7 +45,7 @@ type queue struct {
 const (
 	jobBytes    = 1 << 10
 	jobsShare   = 4
-	leastJobs   = 4 * listing.MaxEntries
+	leastJobs   = 8 * listing.MaxEntries // so that all workers may list at once
 	mostJobs    = 32 * listing.MaxEntries
 	crowdedWait = time.Second // before it is looked again whether there is room
 )
@@ -97,7 +97,7 @@ func (q *queue) admit(n int64, behind bool) bool {
 func (q *queue) admitted(n int64) { q.coming.Add(-n) }
 
 // crowded reports whether there is no room for a backlog.
-func (q *queue) crowded() bool { return q.size.Load()+q.coming.Load() >= q.most-listing.MaxEntries }
+func (q *queue) crowded() bool { return q.size.Load() > q.most-listing.MaxEntries }
 
 // wake makes workers look again: an output can take more, or less.
 func (q *queue) wake() {
