@@ -257,7 +257,8 @@ func (m *machine) Check(t *rapid.T) {
 		}
 		want, _ := m.model.Lookup(l, positions, nil)
 		for i := range want {
-			if got[i].Standing != want[i].Standing || got[i].Acked.String() != want[i].Acked.String() || got[i].ETag != want[i].ETag {
+			if got[i].Standing != want[i].Standing || got[i].Acked.String() != want[i].Acked.String() || got[i].ETag != want[i].ETag ||
+				got[i].Pruned != want[i].Pruned {
 				t.Fatalf("%s %q stands %v, want %v", l.Output, positions[i], got[i], want[i])
 			}
 		}

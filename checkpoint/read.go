@@ -135,7 +135,7 @@ func (sc *lookup) collect(
 	sc.keys, sc.items = sc.keys[:0], sc.items[:0]
 	for i, pos := range positions {
 		if pos < r.head.Pruned {
-			out[i].Standing = progress.Settled
+			out[i] = progress.State{Standing: progress.Settled, Pruned: true}
 			continue
 		}
 		from := len(sc.keys)

@@ -104,6 +104,9 @@ type State struct {
 	Standing Standing
 	Acked    Ranges // with Partial
 	ETag     string // of the content that Acked counts in; "" if not known
+	// Pruned, with Settled: it lies below the lane's prune line, where nothing
+	// is remembered of single objects.
+	Pruned bool
 }
 
 // Outcome is how an object came to be settled.

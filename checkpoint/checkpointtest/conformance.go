@@ -115,7 +115,7 @@ func wantStates(t *testing.T, s Store, l progress.Lane, want map[string]progress
 	}
 	for i, pos := range positions {
 		w := want[pos]
-		if got[i].Standing != w.Standing || got[i].Acked.String() != w.Acked.String() || got[i].ETag != w.ETag {
+		if got[i].Standing != w.Standing || got[i].Acked.String() != w.Acked.String() || got[i].ETag != w.ETag || w.Pruned && !got[i].Pruned {
 			t.Errorf("%s %q stands %v, want %v", l.Output, pos, got[i], w)
 		}
 	}
@@ -420,8 +420,8 @@ func testPrune(t *testing.T, s Store) {
 	commit(t, s, progress.Changes{Heads: []progress.LaneHead{{Lane: l, Head: progress.Head{Watermark: young, Pruned: edge}}}})
 	for range 2 {
 		wantStates(t, s, l, map[string]progress.State{
-			old: {Standing: progress.Settled}, late: {Standing: progress.Settled},
-			Position(l, 36*day, 9): {Standing: progress.Settled}, // never seen, below the line
+			old: {Standing: progress.Settled, Pruned: true}, late: {Standing: progress.Settled, Pruned: true},
+			Position(l, 36*day, 9): {Standing: progress.Settled, Pruned: true}, // never seen, below the line
 			edge:                   {Standing: progress.Partial, Acked: progress.Ranges{{From: 0, To: 1}}},
 			Position(l, 29*day, 9): {}, young: {Standing: progress.Settled},
 		})

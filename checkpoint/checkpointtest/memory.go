@@ -222,7 +222,7 @@ func (x *memoryLane) state(pos string) progress.State {
 		return progress.State{}
 	}
 	if pos < x.head.Pruned {
-		return progress.State{Standing: progress.Settled}
+		return progress.State{Standing: progress.Settled, Pruned: true}
 	}
 	if _, ok := x.parked[parkedKey{pos, progress.WholeObject}]; ok {
 		return progress.State{Standing: progress.Parked}
