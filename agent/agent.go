@@ -30,6 +30,7 @@ type Agent struct {
 	outputs []*delivery
 	settler *settler
 	trouble *troubles
+	resyncs *resyncs
 
 	unmet   atomic.Int32    // sources that have not been met since Run began
 	mono    time.Time       // when Run began
@@ -59,6 +60,7 @@ func New(cfg Config) (*Agent, error) {
 		nudge:   make(chan struct{}, 1),
 	}
 	a.settler = newSettler(a)
+	a.resyncs = newResyncs(a)
 	for _, o := range cfg.Outputs {
 		if o.BatchRecords < 1 || o.BatchBytes < 1 || o.Connections < 1 {
 			return nil, fmt.Errorf("output %s: batches and connections must be at least 1", o.Name)
@@ -101,6 +103,11 @@ func (a *Agent) Run(ctx, abort context.Context) (Result, error) {
 	ctx, a.stop = context.WithCancelCause(ctx)
 	defer a.stop(nil)
 	a.working = ctx
+	if err := a.resyncs.load(); err != nil {
+		return Result{}, checkpointError(err)
+	}
+	a.resyncs.run(true)
+	defer a.resyncs.run(false)
 	abort, aborted := context.WithCancel(abort)
 	defer aborted()
 
@@ -121,7 +128,7 @@ func (a *Agent) Run(ctx, abort context.Context) (Result, error) {
 	working.Go(func() { a.summarize(ctx) })
 	working.Go(func() { a.maintain(ctx) })
 	var result Result
-	if a.cfg.Once {
+	if a.cfg.Once || a.cfg.Only != 0 {
 		working.Go(func() {
 			result.Unfinished = a.untilDone(ctx)
 			a.stop(errDone)
@@ -166,6 +173,7 @@ func (a *Agent) leave(d *delivery) {
 			st.leave(d)
 		}
 		s.queue.wake()
+		s.resyncer.nudge()
 	}
 }
 
@@ -175,6 +183,7 @@ func (a *Agent) enter(d *delivery) {
 		for _, st := range s.all() {
 			st.enter(d)
 		}
+		s.resyncer.nudge()
 	}
 }
 

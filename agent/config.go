@@ -33,6 +33,10 @@ type Config struct {
 	Once  bool
 	Sweep bool
 
+	// Only, if not 0, is a re-sync that alone is to be worked at, with those
+	// that stand before it: nothing else is listed, and Run ends when it is over.
+	Only progress.ResyncID
+
 	reach reach // where listings begin; another one only in tests
 }
 

@@ -37,6 +37,9 @@ func (j *job) live() bool {
 	defer j.stream.mu.Unlock()
 	n := 0
 	for _, t := range j.targets {
+		if t.resync != nil {
+			t.resync.drop(t)
+		}
 		if !t.abandoned && !t.settled {
 			j.targets[n] = t
 			n++
@@ -70,6 +73,11 @@ type target struct {
 	lost        bool // something did not arrive for certain: it must be fetched again
 	again       *job // ... as this job, if not nil
 	wait        time.Duration
+
+	// resync is the part of a re-sync that found it; adopted says that a listing
+	// wants it, too.
+	resync  *resyncLane
+	adopted bool
 
 	settled   bool // by the next commit, or before
 	abandoned bool // its lane no longer waits for it
@@ -117,7 +125,7 @@ func (j *job) failing(n int) {
 	j.stream.mu.Lock()
 	defer j.stream.mu.Unlock()
 	for _, t := range j.targets {
-		if t.retry == nil && !t.abandoned && t.class != live {
+		if t.retry == nil && t.resync == nil && !t.abandoned && t.class != live {
 			t.lane.failing += n
 		}
 	}

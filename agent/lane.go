@@ -38,6 +38,12 @@ type lane struct {
 	older, failing int
 	// retrying are the parked objects being tried again, by position.
 	retrying map[string]*target
+	// resyncing are the objects that a re-sync has found in the lane, which are
+	// not durably settled, by position. What a listing wants of them, too, is
+	// in open as well.
+	resyncing map[string]*target
+	// part is the part of a re-sync that is being worked at, nil if none.
+	part *resyncLane
 	// listedOnce: a pass has gone to its end since the lane last began.
 	listedOnce bool
 }
@@ -85,6 +91,9 @@ func (l *lane) add(t *target, prev string) {
 
 // durable lets go of an object whose settlement is committed.
 func (l *lane) durable(t *target) {
+	if t.resync != nil {
+		t.resync.durable(t)
+	}
 	if l.open[t.position] != t {
 		return
 	}
@@ -203,8 +212,15 @@ func (l *lane) forget() {
 	for _, t := range l.retrying {
 		t.abandoned = true
 	}
+	for _, t := range l.resyncing {
+		t.abandoned = true
+	}
+	if l.part != nil {
+		l.part.leave()
+	}
 	l.open = make(map[string]*target)
 	l.retrying = make(map[string]*target)
+	l.resyncing = make(map[string]*target)
 	l.order = nil
 	l.sweeps = nil
 	l.hourly, l.daily = time.Time{}, time.Time{}

@@ -343,6 +343,8 @@ func (l *lister) read(page listing.Page, after string) (files []listed, end stri
 // take works a page into the lanes.
 func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 	st, s := l.stream, l.stream.source
+	st.taking.Lock()
+	defer st.taking.Unlock()
 	files, end := l.read(page, p.after)
 	positions := make([]string, len(files))
 	for n := range files {
@@ -360,6 +362,8 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 				known[i][n] = t
 			} else if r := x.retrying[position]; r != nil && r.only == nil {
 				known[i][n] = r // the whole object; single records say nothing of the others
+			} else if z := x.resyncing[position]; z != nil {
+				known[i][n] = z
 			}
 		}
 	}
@@ -393,7 +397,8 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 		for n, f := range files {
 			before := prev
 			prev = f.position
-			if t := known[i][n]; t != nil {
+			if t := known[i][n]; t != nil && !(t.resync != nil && t.abandoned) {
+				x.adopt(t, before, states[i][n], s.cfg.LateHorizon)
 				if x.open[f.position] == t {
 					sw.wait(t)
 				}

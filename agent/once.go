@@ -44,6 +44,11 @@ func (a *Agent) finished() (done bool, stuck []string) {
 		return time.Since(a.mono)-time.Duration(last.Load()) > stuckAfter
 	}
 	owing := make(map[*delivery]bool)
+	if a.cfg.Only != 0 {
+		if x := a.resyncs.find(a.cfg.Only); x == nil || x.over.Load() {
+			return true, nil
+		}
+	}
 	for _, s := range a.sources {
 		s.mu.Lock()
 		failed, walked := s.failed, s.discovered && s.parkedTried
@@ -65,14 +70,22 @@ func (a *Agent) finished() (done bool, stuck []string) {
 					continue
 				}
 				st.mu.Lock()
-				listed = listed && l.listedOnce
-				open = open || len(l.open) > 0 || len(l.retrying) > 0
+				listed = listed && (l.listedOnce || a.cfg.Only != 0)
+				open = open || len(l.open) > 0 || len(l.retrying) > 0 || len(l.resyncing) > 0
 				st.mu.Unlock()
 			}
 			if (!listed || open) && !late(&s.progress) {
 				return false, nil
 			}
 		}
+		again, owed := s.resyncer.left()
+		for _, d := range owed {
+			if !late(&d.acked) {
+				return false, nil
+			}
+			owing[d] = true
+		}
+		open = open || again
 		if listed && !open {
 			continue
 		}

@@ -104,7 +104,7 @@ func (r *round) unpark(t *target, how progress.Outcome) {
 // with Once, each of them one time, due or not.
 func (s *source) retryParked(ctx context.Context) {
 	book, ok := s.agent.cfg.Checkpoint.(ParkedBook)
-	if !ok {
+	if !ok || s.agent.cfg.Only != 0 {
 		s.markParkedTried()
 		return
 	}
@@ -187,7 +187,7 @@ func (s *source) lane(id progress.Lane) *lane {
 // retry queues a new attempt at the parked entries of one object.
 func (st *stream) retry(f *found, l *lane, entries []progress.Entry) {
 	st.mu.Lock()
-	if l.retrying[f.position] != nil {
+	if l.retrying[f.position] != nil || l.resyncing[f.position] != nil {
 		st.mu.Unlock()
 		return
 	}

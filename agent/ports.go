@@ -73,6 +73,16 @@ type ParkedBook interface {
 	Parked(yield func(progress.Entry) bool) error
 }
 
+// ResyncBook is the part of a checkpoint that keeps re-syncs.
+type ResyncBook interface {
+	// Resyncs returns all re-syncs that are remembered, ascending by id.
+	Resyncs() ([]progress.Resync, error)
+	// ResyncHeads returns the heads of all lanes of a re-sync.
+	ResyncHeads(id progress.ResyncID) (map[progress.Lane]progress.Head, error)
+	// Covered returns the windows of a lane that re-syncs have gone over.
+	Covered(l progress.Lane) ([]progress.Covered, error)
+}
+
 // Keeper is the part of a checkpoint that looks after itself when asked.
 type Keeper interface {
 	// Maintain does what is due by now (S3's clock): packing, pruning. It

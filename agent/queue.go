@@ -16,13 +16,14 @@ const (
 	live    class = iota // stamped within the last hour
 	backlog              // older, and not listed before
 	late                 // appeared behind what was listed, or parked and tried again
+	redo                 // of a re-sync
 	classes
 )
 
 // turns is the order in which the classes are served: what is of the last hour
 // first, and each of the others with a share of its own. A class that has
 // nothing gives its turn to the most urgent one that has.
-var turns = [...]class{live, live, backlog, live, live, late, live, backlog}
+var turns = [...]class{live, live, backlog, live, redo, live, late, live, backlog, live}
 
 // queue holds a source's jobs until a download worker takes them: the classes
 // by turns, the streams of a class in turn, and of a stream the oldest first.

@@ -53,7 +53,8 @@ type settler struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	groups  []group
-	touched map[*lane]bool // whose head moved without a settlement
+	touched map[*lane]bool       // whose head moved without a settlement
+	passed  map[*resyncLane]bool // the same, of re-syncs
 	now     []*direct
 	closed  bool
 
@@ -67,7 +68,7 @@ type direct struct {
 }
 
 func newSettler(a *Agent) *settler {
-	s := &settler{agent: a, touched: make(map[*lane]bool)}
+	s := &settler{agent: a, touched: make(map[*lane]bool), passed: make(map[*resyncLane]bool)}
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -132,16 +133,16 @@ func (s *settler) run(abort context.Context) {
 	defer stop()
 	for {
 		s.mu.Lock()
-		for len(s.groups) == 0 && len(s.touched) == 0 && len(s.now) == 0 && !s.closed {
+		for len(s.groups) == 0 && len(s.touched) == 0 && len(s.passed) == 0 && len(s.now) == 0 && !s.closed {
 			s.changed.Wait()
 		}
-		groups, touched, now := s.groups, s.touched, s.now
-		s.groups, s.touched, s.now = nil, make(map[*lane]bool), nil
+		groups, touched, passed, now := s.groups, s.touched, s.passed, s.now
+		s.groups, s.touched, s.passed, s.now = nil, make(map[*lane]bool), make(map[*resyncLane]bool), nil
 		s.mu.Unlock()
-		if len(groups) == 0 && len(touched) == 0 && len(now) == 0 {
+		if len(groups) == 0 && len(touched) == 0 && len(passed) == 0 && len(now) == 0 {
 			return
 		}
-		if err := s.round(abort, groups, touched, now); err != nil {
+		if err := s.round(abort, groups, touched, passed, now); err != nil {
 			s.giveUp(err)
 			return
 		}
@@ -165,8 +166,8 @@ func (s *settler) giveUp(err error) {
 }
 
 // round makes durable what has been submitted.
-func (s *settler) round(abort context.Context, groups []group, touched map[*lane]bool, now []*direct) error {
-	r := &round{settler: s, lanes: touched, seen: make(map[*target]bool)}
+func (s *settler) round(abort context.Context, groups []group, touched map[*lane]bool, passed map[*resyncLane]bool, now []*direct) error {
+	r := &round{settler: s, lanes: touched, resyncs: passed, seen: make(map[*target]bool)}
 	for _, g := range groups {
 		for i := range g.events {
 			r.apply(&g.events[i])
@@ -232,6 +233,7 @@ type round struct {
 	retried []*target // parked again, or not parked any more
 	requeue []*target
 	lanes   map[*lane]bool
+	resyncs map[*resyncLane]bool
 }
 
 // apply works one event into its target.
@@ -288,6 +290,7 @@ func (r *round) conclude() {
 		r.changes.Heads = append(r.changes.Heads, progress.LaneHead{Lane: l.id, Head: l.head})
 		st.mu.Unlock()
 	}
+	r.concludeResyncs()
 }
 
 func (r *round) concludeOne(t *target) {
@@ -321,6 +324,10 @@ func (r *round) partly(t *target) {
 	if len(t.acked) == 0 {
 		return
 	}
+	if t.resync != nil {
+		r.partlyResynced(t)
+		return
+	}
 	if t.retry == nil {
 		r.changes.Partial = append(r.changes.Partial, progress.ObjectPartial{
 			Lane: t.lane.id, Position: t.position, Acked: t.acked.Clone(), ETag: t.etag,
@@ -346,7 +353,10 @@ func (r *round) settle(t *target, how progress.Outcome) {
 		return
 	}
 	r.settled = append(r.settled, t)
-	if !t.abandoned {
+	if t.resync != nil {
+		r.resynced(t)
+	}
+	if !t.abandoned && (t.resync == nil || t.adopted) {
 		r.lanes[t.lane] = true
 	}
 	if t.broken == nil || how == progress.Gone {
@@ -364,6 +374,7 @@ func (r *round) after() {
 		st.mu.Unlock()
 		t.stream.source.settledOne(t)
 	}
+	r.afterResyncs()
 	for _, t := range r.retried {
 		t.stream.mu.Lock()
 		if t.lane.retrying[t.position] == t {
@@ -400,4 +411,7 @@ func (r *round) merge(c *progress.Changes) {
 	r.changes.Unpark = append(r.changes.Unpark, c.Unpark...)
 	r.changes.Park = append(r.changes.Park, c.Park...)
 	r.changes.Heads = append(r.changes.Heads, c.Heads...)
+	r.changes.Covered = append(r.changes.Covered, c.Covered...)
+	r.changes.Resyncs = append(r.changes.Resyncs, c.Resyncs...)
+	r.changes.ForgetResyncs = append(r.changes.ForgetResyncs, c.ForgetResyncs...)
 }

@@ -51,6 +51,7 @@ type source struct {
 	trouble  *troubles
 	count    sourceCount
 	timers   timers
+	resyncer *resyncer
 	progress atomic.Int64 // when it last got on, for Once; nanoseconds of agent.mono
 }
 
@@ -61,7 +62,7 @@ type sourceCount struct {
 
 func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 	log := a.cfg.Log.With().Str("source", cfg.Name).Logger()
-	return &source{
+	s := &source{
 		agent: a, cfg: cfg, id: cfg.id(), log: log, outputs: outputs,
 		streams:  make(map[progress.Stream]*stream),
 		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}),
@@ -71,6 +72,8 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 		clock:    clock{wall: a.cfg.Now},
 		memory:   newMemory(a.cfg.Memory/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
 	}
+	s.resyncer = newResyncer(s)
+	return s
 }
 
 // run works until ctx ends: it lists, fetches and discovers. It returns when
@@ -90,6 +93,7 @@ func (s *source) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer func() {
 		s.schedule.close()
+		s.resyncer.close()
 		s.queue.close()
 		wg.Wait()
 	}()
@@ -104,6 +108,7 @@ func (s *source) run(ctx context.Context) error {
 		wg.Go(func() { newFetcher(s).run(ctx) })
 	}
 	wg.Go(func() { s.retryParked(ctx) })
+	wg.Go(func() { s.resyncer.run(ctx) })
 	s.discover(ctx)
 	<-ctx.Done()
 	return nil

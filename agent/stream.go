@@ -17,6 +17,10 @@ type stream struct {
 	source *source
 	prefix string // whole keys of the stream begin with it
 
+	// taking is held while a page is worked into the lanes, so that a listing
+	// and a re-sync don't find the same object at once. It comes before mu.
+	taking sync.Mutex
+
 	mu      sync.Mutex // guards lanes, listers and all targets of the stream
 	lanes   []*lane
 	listers []*lister
@@ -42,7 +46,7 @@ func newLane(st *stream, out *delivery) *lane {
 		out:      out,
 		head:     st.source.heads[out.cfg.Name][st.id],
 		open:     make(map[string]*target),
-		retrying: make(map[string]*target),
+		retrying: make(map[string]*target), resyncing: make(map[string]*target),
 	}
 	if l.head.Watermark == "" {
 		l.head.Watermark = st.floor(l.begin.Start)
@@ -129,7 +133,7 @@ func (st *stream) enter(out *delivery) {
 
 // list begins to list for lanes; the stream's mutex is held.
 func (st *stream) list(lanes []*lane) {
-	if len(lanes) == 0 {
+	if len(lanes) == 0 || st.source.agent.cfg.Only != 0 {
 		return
 	}
 	l := newLister(st, lanes)

@@ -27,6 +27,7 @@ type store interface {
 	agent.Checkpoint
 	agent.ParkedBook
 	agent.Keeper
+	agent.ResyncBook
 	Close() error
 }
 
