@@ -55,8 +55,14 @@ func (x *resyncLane) pass(position string, objects int64) {
 func (x *resyncLane) add(t *target) {
 	x.listed = t.position
 	x.queue = append(x.queue, passage{position: t.position, target: t})
-	x.open++
+	x.opens(1)
 	x.lane.resyncing[t.position] = t
+}
+
+// opens counts n more open objects.
+func (x *resyncLane) opens(n int) {
+	x.open += n
+	x.lane.of.source.resyncer.open.Add(int64(n))
 }
 
 // advance moves the head over what is settled, and reports whether it has come
@@ -84,7 +90,8 @@ func (x *resyncLane) advance() (end bool) {
 // leave ends the work at the part, because its output is held. It will be gone
 // on with from its head, and what is in flight is found settled then.
 func (x *resyncLane) leave() {
-	x.walk, x.queue, x.open, x.ended = nil, nil, 0, false
+	x.opens(-x.open)
+	x.walk, x.queue, x.ended = nil, nil, false
 	x.lane.part = nil
 }
 
@@ -94,8 +101,8 @@ func (x *resyncLane) durable(t *target) {
 		return
 	}
 	delete(x.lane.resyncing, t.position)
-	x.open--
 	if x.walk != nil {
+		x.opens(-1)
 		x.walk.room()
 	}
 }
@@ -107,7 +114,9 @@ func (x *resyncLane) drop(t *target) {
 		return
 	}
 	delete(x.lane.resyncing, t.position)
-	x.open--
+	if x.walk != nil {
+		x.opens(-1)
+	}
 	t.abandoned = true
 }
 
@@ -126,23 +135,24 @@ func (l *lane) adopt(t *target, prev string, state progress.State, horizon time.
 }
 
 // wants reports whether the re-sync has to send an object, by how it stands in
-// the lane and in the re-sync's own, and what of it is acknowledged already.
-func (x *resyncLane) wants(f *listed, lane, own progress.State) (bool, progress.Ranges) {
+// the lane and in the re-sync's own, and in which of the two it is written what
+// of it is acknowledged already.
+func (x *resyncLane) wants(f *listed, lane, own progress.State) (bool, progress.State) {
 	if own.Standing == progress.Settled {
-		return false, nil
+		return false, own
 	}
 	if x.of.order.Resend {
-		return true, own.Acked
+		return true, own
 	}
 	switch {
 	case lane.Standing == progress.Parked, lane.Standing == progress.Settled && !lane.Pruned:
-		return false, nil
+		return false, lane
 	case lane.Standing == progress.Settled:
-		return x.missed(f), own.Acked
+		return x.missed(f), own
 	case len(own.Acked) > 0:
-		return true, own.Acked
+		return true, own
 	}
-	return true, lane.Acked
+	return true, lane
 }
 
 // missed reports whether an object below the lane's prune line, where nothing
@@ -238,12 +248,12 @@ func (r *round) partlyResynced(t *target) {
 	over := t.resync.of.over.Load()
 	if !over {
 		r.changes.Partial = append(r.changes.Partial, progress.ObjectPartial{
-			Lane: t.resync.id, Position: t.position, Acked: t.acked.Clone(),
+			Lane: t.resync.id, Position: t.position, Acked: t.acked.Clone(), ETag: t.etag,
 		})
 	}
 	if t.adopted || over {
 		r.changes.Partial = append(r.changes.Partial, progress.ObjectPartial{
-			Lane: t.lane.id, Position: t.position, Acked: t.acked.Clone(),
+			Lane: t.lane.id, Position: t.position, Acked: t.acked.Clone(), ETag: t.etag,
 		})
 	}
 }

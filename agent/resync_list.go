@@ -13,6 +13,9 @@ import (
 )
 
 const (
+	// resyncShare is how much of what may wait in a source's queue, its share of
+	// it, may be of re-syncs.
+	resyncShare = 4
 	// resyncWindow is how many objects of a part may be open before its walk
 	// waits.
 	resyncWindow = laneWindow / 2
@@ -73,6 +76,10 @@ func (w *relist) step(ctx context.Context) time.Duration {
 		st.mu.Unlock()
 		return -1
 	}
+	if s.resyncer.open.Load() > s.queue.most/resyncShare {
+		st.mu.Unlock()
+		return jitter(crowdedWait / 4)
+	}
 	if !w.day.Before(w.of.order.To) {
 		w.end()
 		st.mu.Unlock()
@@ -81,7 +88,7 @@ func (w *relist) step(ctx context.Context) time.Duration {
 	folder, after := dayFolder(w.day), w.after
 	st.mu.Unlock()
 
-	r := listing.Request{Prefix: st.prefix + folder, Limit: s.pageLimit()}
+	r := listing.Request{Prefix: st.prefix + folder, Limit: resyncWindow}
 	if strings.HasPrefix(after, folder) {
 		r.StartAfter = st.prefix + after
 	} else {
@@ -270,7 +277,7 @@ func (w *relist) take(page listing.Page, after string) (end string, err error) {
 			if f.position <= x.listed {
 				continue // another part of the walk is behind this one
 			}
-			send, acked := x.wants(f, lane[i][n], own[i][n])
+			send, state := x.wants(f, lane[i][n], own[i][n])
 			if z := x.lane.resyncing[f.position]; send && z != nil && z.resync != x && z.resync.of.over.Load() {
 				z.resync = x // of one that was cancelled: it might not end it
 				x.add(z)
@@ -292,7 +299,7 @@ func (w *relist) take(page listing.Page, after string) (end string, err error) {
 					jobs[n].class = live // nobody else is to wait for it longer than without us
 				}
 			}
-			t := &target{found: jobs[n].found, lane: x.lane, class: jobs[n].class, resync: x, acked: acked, total: -1}
+			t := &target{found: jobs[n].found, lane: x.lane, class: jobs[n].class, resync: x, acked: state.Acked, etag: state.ETag, total: -1}
 			jobs[n].targets = append(jobs[n].targets, t)
 			x.add(t)
 		}

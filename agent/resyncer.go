@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/progress"
@@ -22,6 +23,7 @@ type resyncer struct {
 	source *source
 	signal chan struct{} // something may be there to do
 	capped sync.Mutex    // with a cap on LISTs: one at a time waits for it
+	open   atomic.Int64  // objects found and not durably settled
 
 	mu       sync.Mutex // guards what follows; taken last
 	changed  *sync.Cond
