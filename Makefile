@@ -11,7 +11,7 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-real simulate scale torture lint vuln fuzz bench cover clean FORCE
+.PHONY: help build build-fips demo test test-race test-real simulate scale torture lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
@@ -22,6 +22,10 @@ build: bin/trailpoll$(EXE) ## build the agent into bin/
 # Whether anything has changed is for the go tool to say.
 bin/trailpoll$(EXE): FORCE
 	$(GO) build -trimpath -o $@ ./cmd/trailpoll
+
+build-fips: ## the same into bin/trailpoll-fips, with Go's validated FIPS 140-3 module
+	GOFIPS140=certified $(GO) build -trimpath -o bin/trailpoll-fips$(EXE) ./cmd/trailpoll
+	bin/trailpoll-fips$(EXE) version
 
 bin/demo$(EXE): FORCE
 	$(GO) -C cmd/demo build -o ../../$@ .

@@ -131,6 +131,13 @@ func (f *findings) bucketName(path, name string) {
 	}
 }
 
+// IsBucketName reports whether a bucket may be called so.
+func IsBucketName(name string) bool {
+	f := newFindings(nil)
+	f.bucketName("bucket", name)
+	return len(f.problems) == 0
+}
+
 // aliasEnds and reservedStarts are those of the naming rules.
 var (
 	aliasEnds      = []string{"-s3alias", "--ol-s3", ".mrap", "--table-s3"}

@@ -35,6 +35,8 @@ var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"
 //	fill FILE…                  puts the environment's variables, ${NAME}, into files
 //	await FILE REGEXP           waits until the file matches
 //	lines FILE N                wants so many lines
+//	rotate KEY                  makes another access key the only one that S3
+//	                            takes, and waits until it has taken some
 //	nosecrets FILE…             wants no secret in stdout, stderr or files
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -55,6 +57,7 @@ func TestScript(t *testing.T) {
 			}
 			key := "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/03/111122223333_CloudTrail_us-east-1_20261103T2200Z_0000000000000000.json.gz"
 			server.Put("bad", key, []byte("no gzip"))
+			e.Values[s3Key{}] = server
 			e.Setenv("S3", server.URL())
 			e.Setenv("RECORDS", strconv.Itoa(records))
 			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -62,7 +65,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "nosecrets": noSecrets,
+			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "nosecrets": noSecrets, "rotate": rotate,
 		},
 	})
 }
@@ -92,6 +95,28 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 		text := os.Expand(ts.ReadFile(name), func(v string) string { return filepath.ToSlash(ts.Getenv(v)) })
 		ts.Check(os.WriteFile(path, []byte(text), 0o600))
 		ts.Check(os.Chmod(path, 0o600)) // a configuration that others can read is warned about
+	}
+}
+
+// s3Key finds the server among a script's values.
+type s3Key struct{}
+
+func rotate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: rotate KEY")
+	}
+	server := ts.Value(s3Key{}).(*s3test.Server)
+	server.Rotate(args[0])
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for before := server.Count(s3test.ListObjectsV2); server.Count(s3test.ListObjectsV2) < before+40; {
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			ts.Fatalf("nothing is listed any more")
+		}
 	}
 }
 

@@ -22,12 +22,16 @@ type build struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
 	FIPS    bool   `json:"fips_140"`
+	Module  string `json:"fips_140_module,omitempty"` // of Go's cryptography, while FIPS is on
 }
 
 func thisBuild() build {
 	b := build{
 		Schema: 1, Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		FIPS: fips140.Enabled(),
+	}
+	if b.FIPS {
+		b.Module = fips140.Version()
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if b.Version == "" {
@@ -58,7 +62,7 @@ func newVersionCommand() *cobra.Command {
 			}
 			fips := "off"
 			if b.FIPS {
-				fips = "on"
+				fips = "on, module " + b.Module
 			}
 			commit := b.Commit
 			if commit == "" {

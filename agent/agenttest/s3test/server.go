@@ -47,6 +47,7 @@ type Server struct {
 	cfg Config
 
 	mu      sync.Mutex
+	key     string // the only access key accepted; "" = any
 	buckets map[string]*bucket
 	counts  map[string]int
 	inject  func(op, bucket, key string, n int) Fault
@@ -69,6 +70,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg:     cfg,
+		key:     cfg.AccessKey,
 		buckets: map[string]*bucket{},
 		counts:  map[string]int{},
 		done:    make(chan struct{}),
@@ -103,6 +105,13 @@ func (s *Server) Close() error {
 		}
 	})
 	return s.closeErr
+}
+
+// Rotate makes another access key the only one accepted; "" = any.
+func (s *Server) Rotate(accessKey string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key = accessKey
 }
 
 // Count returns how often an operation was asked for, failed ones included.
@@ -240,6 +249,9 @@ func (s *Server) authorize(r *http.Request) *apiError {
 	scope := strings.Split(fields["Credential"], "/")
 	signed := strings.Split(fields["SignedHeaders"], ";")
 	date := r.Header.Get("X-Amz-Date")
+	s.mu.Lock()
+	key := s.key
+	s.mu.Unlock()
 	switch {
 	case len(scope) != 5 || scope[0] == "" || scope[3] != "s3" || scope[4] != "aws4_request":
 		return malformed("the credential is not <key>/<date>/<region>/s3/aws4_request")
@@ -249,7 +261,7 @@ func (s *Server) authorize(r *http.Request) *apiError {
 		return malformed("the date of the credential is not that of the request")
 	case !has(signed, "host") || !has(signed, "x-amz-date") || r.Header.Get("X-Amz-Content-Sha256") == "":
 		return malformed("host, x-amz-date and x-amz-content-sha256 must be signed")
-	case s.cfg.AccessKey != "" && scope[0] != s.cfg.AccessKey:
+	case key != "" && scope[0] != key:
 		return &apiError{403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", ""}
 	case s.cfg.Region != "" && scope[2] != s.cfg.Region:
 		e := malformed(fmt.Sprintf("the region '%s' is wrong; expecting '%s'", scope[2], s.cfg.Region))
