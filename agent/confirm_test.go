@@ -3,10 +3,12 @@ package agent_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/trailpoll/trailpoll/agent"
 	"github.com/trailpoll/trailpoll/agent/agenttest"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
@@ -88,6 +90,41 @@ func TestInvariant5_OversizeIsParked(t *testing.T) {
 			t.Errorf("parked: %+v", p)
 		}
 		delete(w.want, fmt.Sprintf("%s/%s#7", bucketName, key))
+		w.complete("siem", 0)
+	})
+}
+
+// Commits fail while a connection goes on to confirm: nothing more is written
+// than what goes out within the confirmation's delay.
+func TestInvariant2_CommitsFailWhileConfirming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.withStream("siem")
+		var full atomic.Bool
+		w.wrap = func(s store) agent.Checkpoint {
+			return &faultyCheckpoint{store: s, t: t, fail: func() agenttest.Failure {
+				if full.Load() {
+					return agenttest.Failure{Err: errInjected}
+				}
+				return agenttest.Failure{}
+			}}
+		}
+		w.put(stream(0), time.Now(), 1)
+		w.during(func() {
+			time.Sleep(20 * time.Second)
+			full.Store(true)
+			for range 30 {
+				w.put(stream(0), time.Now(), 1000)
+				time.Sleep(time.Minute)
+			}
+			// One poll's worth goes out before the first confirmation is there;
+			// from then on the commit that fails holds everything up.
+			if n := len(w.outputs["siem"].Taken()); n > 3001 {
+				t.Errorf("%d records were sent while commits fail", n)
+			}
+			full.Store(false)
+			time.Sleep(10 * time.Minute)
+		})
 		w.complete("siem", 0)
 	})
 }
