@@ -35,8 +35,8 @@ var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"
 //	fill FILE…                  puts the environment's variables, ${NAME}, into files
 //	await FILE REGEXP           waits until the file matches
 //	lines FILE N                wants so many lines
-//	rotate KEY                  makes another access key the only one that S3
-//	                            takes, and waits until it has taken some
+//	rotate KEY N                makes another access key the only one that S3
+//	                            takes, and waits for N more listings
 //	nosecrets FILE…             wants no secret in stdout, stderr or files
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -102,16 +102,18 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 type s3Key struct{}
 
 func rotate(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: rotate KEY")
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: rotate KEY N")
 	}
+	more, err := strconv.Atoi(args[1])
+	ts.Check(err)
 	server := ts.Value(s3Key{}).(*s3test.Server)
 	server.Rotate(args[0])
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	for before := server.Count(s3test.ListObjectsV2); server.Count(s3test.ListObjectsV2) < before+40; {
+	for before := server.Count(s3test.ListObjectsV2); server.Count(s3test.ListObjectsV2) < before+more; {
 		select {
 		case <-look.C:
 		case <-deadline.C:
