@@ -217,7 +217,9 @@ func (s *Store) setDamaged(err error) error {
 	}
 	// A disk that takes nothing more can't take the marker either; then the
 	// next Open has its own check and what is read later.
-	_ = writeMarker(s.dir, err.Error())
+	if !s.opts.readOnly {
+		_ = writeMarker(s.dir, err.Error())
+	}
 	return broken
 }
 
@@ -254,5 +256,5 @@ func writeMarker(dir, why string) error {
 		return err
 	}
 	_, err = fmt.Fprintf(f, "%s %s\n", time.Now().UTC().Format(time.RFC3339), why)
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(dir))
+	return errors.Join(err, adopt(f), f.Sync(), f.Close(), syncDir(dir))
 }

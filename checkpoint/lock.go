@@ -17,7 +17,10 @@ import (
 // replaced when it is compacted or set aside: who waits for a lock on a file
 // that is then replaced would hold nothing. The system gives the lock back
 // when the process ends, however it ends.
-type dirLock struct{ f *os.File }
+type dirLock struct {
+	f      *os.File
+	shared bool // by a reader
+}
 
 // errLocked: another process has the lock.
 var errLocked = errors.New("locked")
@@ -30,8 +33,22 @@ func lockDir(dir string, timeout time.Duration) (*dirLock, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := adopt(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	l, err := awaitLock(f, dir, timeout, false)
+	if err != nil {
+		return nil, err
+	}
+	// Only for the other's message: without it the lock holds all the same.
+	_ = l.write(fmt.Sprintf("process %d since %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339)))
+	return l, nil
+}
+
+// awaitLock locks an open file, or closes it.
+func awaitLock(f *os.File, dir string, timeout time.Duration, shared bool) (*dirLock, error) {
 	for end := time.Now().Add(timeout); ; <-time.After(lockRetry) { // a lock has no event to wait for
-		err := lockFile(f)
+		err := lockFile(f, shared)
 		if err == nil {
 			break
 		}
@@ -48,10 +65,7 @@ func lockDir(dir string, timeout time.Duration) (*dirLock, error) {
 			}
 		}
 	}
-	l := &dirLock{f}
-	// Only for the other's message: without it the lock holds all the same.
-	_ = l.write(fmt.Sprintf("process %d since %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339)))
-	return l, nil
+	return &dirLock{f, shared}, nil
 }
 
 func (l *dirLock) write(owner string) error {
@@ -64,6 +78,9 @@ func (l *dirLock) write(owner string) error {
 
 // release gives the lock back.
 func (l *dirLock) release() error {
+	if l.shared {
+		return l.f.Close()
+	}
 	return errors.Join(l.write(""), l.f.Close())
 }
 

@@ -26,6 +26,8 @@ type Options struct {
 	// aside, migrated, compacted. It is called from Open only.
 	Notice func(string)
 
+	readOnly bool // by OpenReadOnly
+
 	// For tests.
 	maxSize    int          // bytes; stands in for a full disk
 	smallFile  int64        // bytes; see smallFile
@@ -274,8 +276,15 @@ func (s *Store) openBolt(path string) (db *bolt.DB, file *os.File, err error) {
 			Timeout:      s.opts.Timeout, // 0 would wait for ever
 			FreelistType: bolt.FreelistMapType,
 			MaxSize:      s.opts.maxSize,
+			ReadOnly:     s.opts.readOnly,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				f, err := os.OpenFile(name, flag, mode)
+				if err == nil && flag&os.O_CREATE != 0 {
+					if err = adopt(f); err != nil {
+						_ = f.Close()
+						return nil, err
+					}
+				}
 				file = f
 				return f, err
 			},

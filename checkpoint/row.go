@@ -160,7 +160,11 @@ func appendParked(dst []byte, e *progress.Entry) []byte {
 	dst = binary.AppendVarint(dst, int64(e.Attempts))
 	dst = appendTime(dst, e.FirstSeen)
 	dst = appendTime(dst, e.NextTry)
-	return appendString(dst, e.ETag)
+	dst = appendString(dst, e.ETag)
+	if e.Skipped.IsZero() {
+		return dst
+	}
+	return appendString(appendTime(dst, e.Skipped), e.Remark)
 }
 
 // parseParked fills all of e but lane, position and record.
@@ -174,6 +178,10 @@ func parseParked(b []byte, e *progress.Entry) error {
 	e.FirstSeen = d.time()
 	e.NextTry = d.time()
 	e.ETag = d.trailing()
+	if len(d.b) > 0 {
+		e.Skipped = d.time()
+		e.Remark = d.string()
+	}
 	return d.end("a parked entry")
 }
 

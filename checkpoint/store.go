@@ -63,8 +63,9 @@ const schema = 2
 //	partial  lane position       acknowledged records of an object in flight,
 //	                             and the ETag of the content they count in
 //	parked   lane position record
-//	                             reason, error, attempts, …; record is uint32,
-//	                             all ones for the object as a whole
+//	                             reason, error, attempts, …, and if it was
+//	                             skipped, when and why; record is uint32, all
+//	                             ones for the object as a whole
 //	covered  lane                windows that re-syncs have gone over
 //	resyncs  id uint32           progress.Resync as JSON
 //	dead     lane                forgotten: Maintain removes what is left of it
@@ -144,7 +145,7 @@ type Stats struct {
 	Entries int   // settled objects remembered
 	Packed  int   // how many of them are packed
 	Partial int   // objects in flight with acknowledged records
-	Parked  int   // parked objects and records
+	Parked  int   // parked objects and records, those that were skipped included
 }
 
 // Stats returns how large the store is. It reads one value a lane.

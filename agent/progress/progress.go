@@ -148,6 +148,12 @@ type Entry struct {
 	Attempts  int       // since it was parked, the first included
 	FirstSeen time.Time // when it was parked
 	NextTry   time.Time // when it is tried again; zero: only when an operator says so
+
+	// Skipped is when an operator set it aside for good, and Remark why: zero
+	// and "" as long as it waits. A skipped entry is kept as a record of that,
+	// and counts as settled.
+	Skipped time.Time
+	Remark  string
 }
 
 // ID returns the entry's name.

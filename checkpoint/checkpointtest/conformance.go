@@ -300,6 +300,18 @@ func testPark(t *testing.T, s Store) {
 	if all = parked(t, s); len(all) != 2 || all[object.ID()].Attempts != 2 || !all[object.ID()].NextTry.IsZero() {
 		t.Errorf("an entry is not replaced: %+v", all)
 	}
+	// Skipped: it is kept with the remark, and stands as before.
+	object.Skipped, object.Remark = now.Add(time.Minute), "known bad: ticket 7\n\x00é"
+	commit(t, s, progress.Changes{Park: []progress.Entry{object}})
+	if got := parked(t, s)[object.ID()]; !reflect.DeepEqual(got, object) {
+		t.Errorf("skipped %+v came back as %+v", object, got)
+	}
+	wantStanding(t, s, l, pos, progress.Parked)
+	object.Skipped, object.Remark = time.Time{}, ""
+	commit(t, s, progress.Changes{Park: []progress.Entry{object}})
+	if got := parked(t, s)[object.ID()]; !reflect.DeepEqual(got, object) {
+		t.Errorf("what is no longer skipped came back as %+v", got)
+	}
 	// Settled: the object's entry goes, the record's stays.
 	commit(t, s, progress.Changes{Settled: settled(l, pos)})
 	wantStanding(t, s, l, pos, progress.Settled)
