@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/record"
@@ -141,7 +142,10 @@ var errRefusesAll = errors.New("the receiver refuses every record")
 // it was given up.
 func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
 	d := a.delivery
-	for n := 1; ; n++ {
+	for n, again := 1, false; ; n, again = n+1, true {
+		if again {
+			d.repeats.Add(int64(len(b.Records)))
+		}
 		err := a.once(abort, b)
 		kind := fault.KindOf(err)
 		switch {
@@ -181,6 +185,8 @@ func (a *attempt) once(ctx context.Context, b *record.Batch) error {
 	d := a.delivery
 	a.written = nil
 	d.batches.Add(1)
+	began := time.Now()
+	defer func() { d.took.note(time.Since(began)) }()
 	w, ok := d.cfg.Output.(Confirmer)
 	if !ok || a.probe { // a probe has to know whether its records arrive
 		err := d.cfg.Output.Send(ctx, b)
@@ -213,8 +219,11 @@ func (a *attempt) events(pieces []piece) []event {
 				target: p.target, kind: x.kind, from: p.from + i - at, to: p.from + to - at,
 				reason: x.reason, err: x.err,
 			})
+			if x.kind == lost { // it was sent, and will be once more
+				a.delivery.repeats.Add(int64(to - i))
+			}
 			if x.kind == acked {
-				a.delivery.sent.Add(int64(to - i))
+				a.delivery.sent.add(to - i)
 			}
 			i = to
 		}

@@ -82,9 +82,12 @@ type delivery struct {
 	tokens chan struct{}
 
 	trouble *troubles
-	sent    atomic.Int64 // records acknowledged
+	sent    *meter       // records acknowledged
+	flying  atomic.Int64 // records being sent, or sent and not confirmed
 	batches atomic.Int64
 	retries atomic.Int64
+	repeats atomic.Int64 // records sent once more
+	took    latency      // of one attempt
 	acked   atomic.Int64 // when a batch was last acknowledged; nanoseconds of agent.mono
 }
 
@@ -93,7 +96,7 @@ func newDelivery(a *Agent, cfg OutputConfig) *delivery {
 	d := &delivery{
 		agent: a, cfg: cfg, log: log, onHold: make(chan struct{}),
 		tokens:  make(chan struct{}, 2*cfg.Connections),
-		trouble: newTroubles(log),
+		trouble: newTroubles(log), sent: newMeter(),
 	}
 	d.changed = sync.NewCond(&d.mu)
 	d.quiet = sync.NewCond(&d.mu)
@@ -285,6 +288,7 @@ func (d *delivery) next(l *load) (ok, room bool) {
 	d.records -= n
 	d.bytes -= int64(l.batch.Bytes)
 	d.sending++
+	d.flying.Add(int64(n))
 	if len(d.queue) > 0 {
 		d.changed.Signal() // another sender may have the rest
 	}
@@ -313,6 +317,7 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 		case d.tokens <- struct{}{}:
 			d.deliver(ctx, abort, &l, waiters)
 		case <-abort.Done():
+			d.flying.Add(-int64(len(l.batch.Records)))
 			l.free()
 		}
 		d.mu.Lock()
@@ -354,10 +359,12 @@ func (l *load) free() {
 // when the batch is written.
 func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.WaitGroup) {
 	a := &attempt{delivery: d, load: l}
+	n := int64(len(l.batch.Records))
 	a.all(ctx, abort)
 	l.free()
 	if a.probe {
 		_ = a.confirm(abort) // what it says is in the verdicts, too
+		d.flying.Add(-n)
 		// The lanes come back when what the probe settled is durable: else
 		// they would find it open, and it would be sent again.
 		committed := make(chan struct{})
@@ -370,6 +377,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 		return
 	}
 	if !slices.ContainsFunc(a.verdicts, func(v verdict) bool { return v.confirm != nil }) {
+		d.flying.Add(-n)
 		d.agent.settler.submit(group{a.events(l.pieces), func() { <-d.tokens }})
 		return
 	}
@@ -379,6 +387,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 	a.load, a.sub = nil, record.Batch{}
 	waiters.Go(func() {
 		err := a.confirm(abort)
+		d.flying.Add(-n)
 		if abort.Err() != nil && err != nil {
 			return
 		}

@@ -477,6 +477,7 @@ func (f *fetcher) finish(j *job, n int, bads []*cloudtrail.Error, broke cloudtra
 	}
 	j.stream.mu.Unlock()
 	s.moved()
+	s.count.records.Add(int64(n))
 	s.trouble.overAfter(whatFetching, fetchingQuiet)
 	s.agent.settler.submit(group{events, func() {}})
 }

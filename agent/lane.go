@@ -46,6 +46,7 @@ type lane struct {
 	part *resyncLane
 	// listedOnce: a pass has gone to its end since the lane last began.
 	listedOnce bool
+	seen       laneSeen
 }
 
 // sweep is a sweep of one lane that has not completed: it completes when it
@@ -101,6 +102,7 @@ func (l *lane) durable(t *target) {
 	if t.class != live {
 		l.older--
 	}
+	l.settledHere(t)
 }
 
 // wait makes a sweep wait for an object that it met.
@@ -227,4 +229,5 @@ func (l *lane) forget() {
 	l.older, l.failing = 0, 0
 	l.listed = l.head.Watermark
 	l.listedOnce = false
+	l.seen.passed = time.Time{}
 }

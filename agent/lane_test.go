@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/progress"
+	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // One object that can't be settled for long does not make a lane remember all
@@ -16,7 +17,7 @@ func TestInvariant8_OneOpenObjectKeepsNoOthers(t *testing.T) {
 	stamp := func(string) (time.Time, bool) { return time.Time{}, false }
 	prev := ""
 	for i := range 100_000 {
-		tt := &target{found: &found{position: fmt.Sprintf("2026/01/01/%08d", i)}, lane: l}
+		tt := &target{found: &found{position: fmt.Sprintf("2026/01/01/%08d", i), object: new(record.Object)}, lane: l}
 		l.add(tt, prev)
 		prev = tt.position
 		l.listed = prev

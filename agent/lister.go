@@ -57,6 +57,7 @@ type pass struct {
 	pages  int
 	found  int // objects that were new
 	far    bool
+	began  time.Time // by S3's clock
 	sweeps map[*lane]*sweep
 }
 
@@ -135,6 +136,7 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	if err := s.schedule.wait(ctx); err != nil {
 		return -1
 	}
+	st.lists.add(1)
 	page, err := s.list(ctx, listing.Request{Prefix: st.prefix, StartAfter: st.prefix + p.after, Limit: listing.MaxEntries})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -272,7 +274,7 @@ func (l *lister) begin() {
 	s := l.stream.source
 	now, mono := s.now(), time.Now()
 	c := s.cfg // a copy: the look-back may be cut short below
-	p := &pass{kind: tailPass, first: true, sweeps: make(map[*lane]*sweep)}
+	p := &pass{kind: tailPass, first: true, began: now, sweeps: make(map[*lane]*sweep)}
 	for _, x := range l.lanes {
 		switch hour, day := x.due(now); {
 		case day, s.agent.cfg.Sweep && !x.listedOnce:
@@ -460,6 +462,7 @@ func (l *lister) end(p *pass) time.Duration {
 	}
 	for _, x := range l.lanes {
 		x.listedOnce = true
+		x.listedToEnd(p.began)
 		if sw := p.sweeps[x]; sw != nil {
 			sw.listed = true
 			x.hourly = later(x.hourly, sw.at)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/cloudtrail"
-	"github.com/trailpoll/trailpoll/agent/listing"
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
@@ -13,8 +11,10 @@ import (
 const (
 	// parkedEvery is how often the agent looks for parked objects that are due.
 	parkedEvery = time.Minute
-	// parkedAtOnce is how many of them are tried at once.
+	// parkedAtOnce is how many of them are taken up at once, and parkedSoon when
+	// the next are, if there are more.
 	parkedAtOnce = 256
+	parkedSoon   = 5 * time.Second
 
 	firstParkedRetry = 5 * time.Minute
 	maxParkedRetry   = 6 * time.Hour
@@ -86,6 +86,10 @@ func (r *round) park(t *target, rec int, reason record.Reason, err error, at int
 // unpark writes down what a new attempt at parked entries has mended. The
 // stream's mutex is held.
 func (r *round) unpark(t *target, how progress.Outcome) {
+	said := "parked object is delivered"
+	if how == progress.Gone {
+		said = "parked object is no longer in the bucket: given up"
+	}
 	for _, e := range t.retry {
 		if t.renewed[e.Record] {
 			continue
@@ -96,7 +100,7 @@ func (r *round) unpark(t *target, how progress.Outcome) {
 			r.changes.Unpark = append(r.changes.Unpark, e)
 		}
 		t.stream.source.log.Info().Str("output", e.Lane.Output).Str("key", t.entry.Key).Str("id", string(e.ID())).
-			Str("reason", string(e.Reason)).Msg("parked object is delivered")
+			Str("reason", string(e.Reason)).Msg(said)
 	}
 }
 
@@ -114,16 +118,29 @@ func (s *source) retryParked(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := s.retryOnce(book, true); err != nil {
+		if _, err := s.retryOnce(book, true); err != nil {
 			s.agent.fail(checkpointError(err))
 		}
 		s.markParkedTried()
 		return
 	}
-	for sleep(ctx, jitter(parkedEvery)) {
-		if err := s.retryOnce(book, false); err != nil {
+	for wait := jitter(parkedEvery); ; {
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-s.parkedDue:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
+		more, err := s.retryOnce(book, false)
+		if err != nil {
 			s.agent.fail(checkpointError(err))
 			return
+		}
+		if wait = jitter(parkedEvery); more {
+			wait = parkedSoon
 		}
 	}
 }
@@ -135,36 +152,56 @@ func (s *source) markParkedTried() {
 	s.agent.progressed()
 }
 
-// retryOnce queues what is due, or all.
-func (s *source) retryOnce(book ParkedBook, all bool) error {
+// retryOnce queues what is due, or all. It reports whether more may be due.
+func (s *source) retryOnce(book ParkedBook, all bool) (more bool, err error) {
 	type object struct {
 		lane     progress.Lane
 		position string
 	}
 	due := make(map[object][]progress.Entry)
 	now := s.now()
-	err := book.Parked(func(e progress.Entry) bool {
-		if e.Lane.Source == s.id && (all || !e.NextTry.IsZero() && !e.NextTry.After(now)) && s.lane(e.Lane) != nil {
-			o := object{e.Lane, e.Position}
-			due[o] = append(due[o], e)
+	err = book.Parked(func(e progress.Entry) bool {
+		if e.Lane.Source != s.id || !e.Skipped.IsZero() || !all && (e.NextTry.IsZero() || e.NextTry.After(now)) {
+			return true
 		}
+		if l := s.lane(e.Lane); l == nil || l.out.isHeld() || l.isRetrying(e.Position) {
+			return true
+		}
+		o := object{e.Lane, e.Position}
+		due[o] = append(due[o], e)
 		return all || len(due) < parkedAtOnce
 	})
-	if err != nil {
-		return err
+	if err != nil || len(due) == 0 {
+		return false, err
 	}
+	var claims []*claimed
 	for o, entries := range due {
-		l := s.lane(o.lane)
-		if l == nil || l.out.isHeld() {
-			continue
-		}
-		st := l.of
-		stamp, class := cloudtrail.ParsePosition(st.id, o.position)
-		if class == cloudtrail.Log {
-			st.retry(st.found(listed{listing.Entry{Key: st.prefix + o.position}, o.position, stamp}), l, entries)
+		if l := s.lane(o.lane); l != nil {
+			if c := s.claim(l, o.position, entries); c != nil {
+				claims = append(claims, c)
+			}
 		}
 	}
-	return nil
+	// An attempt that ended since the entries were read has settled them, and an
+	// operator may have skipped them. From here on that can't happen any more.
+	still := make(map[progress.ParkedID]bool)
+	err = book.Parked(func(e progress.Entry) bool {
+		if e.Lane.Source == s.id && e.Skipped.IsZero() {
+			still[e.ID()] = true
+		}
+		return true
+	})
+	for _, c := range claims {
+		c.begin(func(id progress.ParkedID) bool { return err == nil && still[id] })
+	}
+	return !all && len(due) >= parkedAtOnce, err
+}
+
+// isRetrying reports whether a parked object is being tried again.
+func (l *lane) isRetrying(position string) bool {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	return l.retrying[position] != nil || l.resyncing[position] != nil
 }
 
 // lane returns a lane that is worked at, or nil: its stream or its output may
@@ -182,24 +219,4 @@ func (s *source) lane(id progress.Lane) *lane {
 		}
 	}
 	return nil
-}
-
-// retry queues a new attempt at the parked entries of one object.
-func (st *stream) retry(f *found, l *lane, entries []progress.Entry) {
-	st.mu.Lock()
-	if l.retrying[f.position] != nil || l.resyncing[f.position] != nil {
-		st.mu.Unlock()
-		return
-	}
-	t := &target{found: f, lane: l, class: late, retry: entries, total: -1}
-	if i := t.retried(progress.WholeObject); i >= 0 {
-		t.acked, t.etag = entries[i].Acked.Clone(), entries[i].ETag
-	} else {
-		for _, e := range entries {
-			t.only = t.only.Add(e.Record, e.Record+1)
-		}
-	}
-	l.retrying[f.position] = t
-	st.mu.Unlock()
-	st.source.queue.put(&job{found: f, class: late, targets: []*target{t}})
 }

@@ -59,12 +59,15 @@ type settler struct {
 	closed  bool
 
 	commits, settled int64 // guarded by mu, for summaries
+	took             latency
 }
 
 // direct is a change that somebody waits for.
 type direct struct {
 	changes *progress.Changes
-	done    chan error
+	// make, if not nil, makes the changes, while nobody else commits.
+	make func() (*progress.Changes, error)
+	done chan error
 }
 
 func newSettler(a *Agent) *settler {
@@ -102,7 +105,17 @@ func (s *settler) touch(l *lane) {
 
 // commitNow makes changes durable before it returns.
 func (s *settler) commitNow(ctx context.Context, c *progress.Changes) error {
-	d := &direct{c, make(chan error, 1)}
+	return s.wait(ctx, &direct{changes: c, done: make(chan error, 1)})
+}
+
+// commitMade is commitNow with changes that are made of what the checkpoint
+// holds: nobody else commits between the reading and the writing.
+func (s *settler) commitMade(ctx context.Context, build func() (*progress.Changes, error)) error {
+	return s.wait(ctx, &direct{make: build, done: make(chan error, 1)})
+}
+
+// wait waits until a change is durable.
+func (s *settler) wait(ctx context.Context, d *direct) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -174,9 +187,7 @@ func (s *settler) round(abort context.Context, groups []group, touched map[*lane
 		}
 	}
 	r.conclude()
-	for _, d := range now {
-		r.merge(d.changes)
-	}
+	now = r.mergeAll(now)
 	err := s.commit(abort, &r.changes)
 	if err == nil {
 		r.after()
@@ -202,8 +213,10 @@ func (s *settler) commit(abort context.Context, c *progress.Changes) error {
 		// A crash before Commit returns: what was acknowledged since the last
 		// one is sent again, at most the batches that hold a token. A crash
 		// after it: nothing of this is ever sent again.
+		began := time.Now()
 		err := s.agent.cfg.Checkpoint.Commit(c)
 		if err == nil {
+			s.took.note(time.Since(began))
 			s.agent.trouble.over(whatCommitting)
 			return nil
 		}
@@ -396,6 +409,25 @@ func (r *round) after() {
 	r.settler.commits++
 	r.settler.settled += int64(len(r.settled))
 	r.settler.mu.Unlock()
+}
+
+// mergeAll adds what others want to have committed, and returns those who wait
+// for that: all but those whose change could not be made.
+func (r *round) mergeAll(now []*direct) []*direct {
+	waiting := now[:0]
+	for _, d := range now {
+		if d.make != nil {
+			c, err := d.make()
+			if err != nil {
+				d.done <- err
+				continue
+			}
+			d.changes = c
+		}
+		r.merge(d.changes)
+		waiting = append(waiting, d)
+	}
+	return waiting
 }
 
 // merge adds what somebody else wants to have committed.

@@ -43,21 +43,23 @@ type source struct {
 	parkedTried bool
 	labelled    map[string]map[string]string
 
-	walked   chan struct{} // closed when all streams are known
-	clock    clock
-	memory   *memory // its share: a source that stalls keeps no other from going on
-	schedule *schedule
-	queue    *queue
-	trouble  *troubles
-	count    sourceCount
-	timers   timers
-	resyncer *resyncer
-	progress atomic.Int64 // when it last got on, for Once; nanoseconds of agent.mono
+	walked chan struct{} // closed when all streams are known
+	// parkedDue: parked objects are due before their time.
+	parkedDue chan struct{}
+	clock     clock
+	memory    *memory // its share: a source that stalls keeps no other from going on
+	schedule  *schedule
+	queue     *queue
+	trouble   *troubles
+	count     sourceCount
+	timers    timers
+	resyncer  *resyncer
+	progress  atomic.Int64 // when it last got on, for Once; nanoseconds of agent.mono
 }
 
 // sourceCount counts what a source did, for summaries.
 type sourceCount struct {
-	lists, gets, bytes, objects, foreign, gone, parked, filtered atomic.Int64
+	lists, gets, bytes, objects, records, foreign, gone, parked, filtered atomic.Int64
 }
 
 func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
@@ -65,7 +67,7 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 	s := &source{
 		agent: a, cfg: cfg, id: cfg.id(), log: log, outputs: outputs,
 		streams:  make(map[progress.Stream]*stream),
-		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}),
+		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}), parkedDue: make(chan struct{}, 1),
 		schedule: newSchedule(cfg.MaxListsPerMinute),
 		queue:    newQueue(a.cfg.Memory / int64(max(1, len(a.cfg.Sources)))),
 		trouble:  newTroubles(log),

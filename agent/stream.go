@@ -26,12 +26,14 @@ type stream struct {
 	listers []*lister
 
 	jobs [classes][]*job // waiting, oldest first; guarded by the source's queue
+
+	lists *hourCount // LISTs made
 }
 
 // newStream makes a stream with a lane for each of the source's outputs. heads
 // are what the checkpoint remembers, by output.
 func newStream(s *source, id progress.Stream) *stream {
-	st := &stream{id: id, source: s, prefix: cloudtrail.StreamPrefix(s.cfg.Prefix, id)}
+	st := &stream{id: id, source: s, prefix: cloudtrail.StreamPrefix(s.cfg.Prefix, id), lists: newHourCount()}
 	for _, out := range s.outputs {
 		st.lanes = append(st.lanes, newLane(st, out))
 	}
@@ -58,6 +60,7 @@ func newLane(st *stream, out *delivery) *lane {
 		l.head.Hourly, l.head.Daily = l.begin.FirstSeen, l.begin.FirstSeen
 	}
 	l.listed = l.head.Watermark
+	l.recall()
 	return l
 }
 

@@ -41,7 +41,7 @@ func (a *Agent) summarize(ctx context.Context) {
 			e.Msg("summary")
 		}
 		for _, d := range a.outputs {
-			now := d.sent.Load()
+			now := d.sent.total.Load()
 			n := now - sent[d]
 			sent[d] = now
 			state := "ok"
