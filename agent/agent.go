@@ -66,7 +66,7 @@ func New(cfg Config) (*Agent, error) {
 			return nil, fmt.Errorf("output %s: batches and connections must be at least 1", o.Name)
 		}
 		d := newDelivery(a, o)
-		d.share = cfg.Memory / int64(len(cfg.Outputs))
+		d.share = cfg.inFlight() / int64(len(cfg.Outputs))
 		a.outputs = append(a.outputs, d)
 	}
 	for _, c := range cfg.Sources {

@@ -93,6 +93,14 @@ func (b *budget) tryTake(n int64) bool {
 	return true
 }
 
+// force takes n bytes that are in use anyway, beyond the bound if need be: what
+// is asked for next waits the longer.
+func (b *budget) force(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free -= n
+}
+
 // grow adds n bytes to a share that its holder can't give back first. If they
 // are not free, it waits to be the one holder that may go beyond the bound;
 // settle must be called when the share has its final size.

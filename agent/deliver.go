@@ -161,7 +161,7 @@ func (d *delivery) accepts() appetite {
 
 // ahead is how many batches for each connection are kept ready. More would make
 // what is new wait behind what is old; fewer would make senders wait.
-const ahead = 4
+const ahead = 2
 
 // hungry reports whether less waits than should; mu is held.
 func (d *delivery) hungry() bool {

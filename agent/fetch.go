@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 
 	"github.com/trailpoll/trailpoll/agent/cloudtrail"
 	"github.com/trailpoll/trailpoll/agent/progress"
@@ -21,7 +19,7 @@ const (
 	// usualRatio is a guess at what an object inflates to, times its size.
 	usualRatio = 20
 	// leastReserve is what is reserved for the smallest object.
-	leastReserve = 64 << 10
+	leastReserve = 16 << 10
 	// heldRecords is the same of an object that is held, and chunksOut how
 	// often so many may be out at once.
 	heldRecords = 4096
@@ -32,103 +30,6 @@ const (
 	// object with more of them is no log file.
 	maxUnfit = 100
 )
-
-// chunk is memory that holds records on their way. It goes back when the last
-// parcel of it has been let go.
-type chunk struct {
-	buf  []byte
-	recs []record.Record
-	// reserved is the share of the budget that goes back with it.
-	reserved int64
-	refs     atomic.Int32
-	home     *memory
-	// data, if not nil, is the chunk whose bytes the records are parts of, and
-	// slot where one goes when this chunk goes back.
-	data *chunk
-	slot chan struct{}
-}
-
-func (c *chunk) hold() { c.refs.Add(1) }
-
-// empty gives the chunk's buffer and its share of the budget back before the
-// chunk itself.
-func (c *chunk) empty() {
-	c.home.shelve(c)
-	c.home.budget.give(c.reserved)
-	c.reserved = 0
-}
-
-func (c *chunk) release() {
-	if c.refs.Add(-1) == 0 {
-		c.home.put(c)
-	}
-}
-
-// memory lends chunks out of one budget and keeps those that come back.
-type memory struct {
-	budget *budget
-	hold   int // bytes of an object that is held inflated, at most
-	pool   sync.Pool
-	large  chan []byte // idle buffers too large for the pool; few, since the budget does not know of them
-}
-
-func newMemory(size int64, maxRecord int) *memory {
-	// An object held inflated takes up to an eighth of the memory, and at
-	// least as much as one record may have.
-	hold := max(min(size/8, 16<<20), int64(maxRecord)+64<<10)
-	return &memory{budget: newBudget(size), hold: int(hold), large: make(chan []byte, max(1, size/8/hold))}
-}
-
-// get returns an empty chunk whose share of the budget, reserved, is taken.
-func (m *memory) get(reserved int64) *chunk {
-	c, _ := m.pool.Get().(*chunk)
-	if c == nil {
-		c = &chunk{home: m}
-	}
-	if reserved > 4*chunkSize && cap(c.buf) < int(reserved) {
-		select {
-		case c.buf = <-m.large:
-		default:
-		}
-	}
-	if more := int64(cap(c.buf)) - reserved; more > 0 {
-		if m.budget.tryTake(more) {
-			reserved += more
-		} else {
-			c.buf = nil // a smaller one, then
-		}
-	}
-	c.reserved = reserved
-	c.refs.Store(1)
-	return c
-}
-
-func (m *memory) put(c *chunk) {
-	if c.data != nil {
-		c.data.release()
-		<-c.slot
-		c.data, c.slot = nil, nil
-	}
-	m.budget.give(c.reserved)
-	c.reserved = 0
-	clear(c.recs)
-	c.recs = c.recs[:0]
-	m.shelve(c)
-	m.pool.Put(c)
-}
-
-// shelve keeps the chunk's buffer for the next: with the chunk, or, if it is
-// large, among the few that are kept of those.
-func (m *memory) shelve(c *chunk) {
-	if cap(c.buf) > 4*chunkSize {
-		select {
-		case m.large <- c.buf[:0]:
-		default:
-		}
-		c.buf = nil
-	}
-	c.buf = c.buf[:0]
-}
 
 // fetcher is one download worker.
 type fetcher struct {
@@ -148,7 +49,7 @@ func (s *sizes) expect(stored int64) int64 {
 	if s.ratio == 0 {
 		r = usualRatio
 	}
-	return max(int64(r*float64(stored)), leastReserve)
+	return stepUp(max(int64(r*float64(stored)), leastReserve))
 }
 
 func (s *sizes) learn(stored int64, inflated int) {
@@ -192,7 +93,7 @@ func (f *fetcher) fetch(ctx context.Context, j *job) error {
 	if err := m.budget.take(ctx, reserved); err != nil {
 		return err
 	}
-	c := m.get(reserved)
+	c := m.get(reserved, int(reserved))
 	defer c.release()
 
 	etag := j.entry.ETag
@@ -259,7 +160,7 @@ func (f *fetcher) split(ctx context.Context, j *job, data *chunk, maxRecord int)
 			return ctx.Err()
 		}
 		data.hold()
-		c = m.get(0)
+		c = m.get(0, 0)
 		c.data, c.slot = data, slots
 	}
 }
@@ -301,7 +202,7 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 		if err := m.budget.take(ctx, chunkSize+chunkRecords*recordOverhead); err != nil {
 			return err
 		}
-		c := m.get(chunkSize + chunkRecords*recordOverhead)
+		c := m.get(chunkSize+chunkRecords*recordOverhead, chunkSize)
 		if cap(c.buf) < chunkSize {
 			c.buf = make([]byte, 0, chunkSize)
 		}

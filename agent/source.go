@@ -72,7 +72,7 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 		queue:    newQueue(a.cfg.Memory / int64(max(1, len(a.cfg.Sources)))),
 		trouble:  newTroubles(log),
 		clock:    clock{wall: a.cfg.Now},
-		memory:   newMemory(a.cfg.Memory/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
+		memory:   newMemory(a.cfg.inFlight()/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
 	}
 	s.resyncer = newResyncer(s)
 	return s

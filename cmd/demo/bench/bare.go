@@ -41,6 +41,7 @@ type bare struct {
 	url     string
 	batches sync.Pool // of *batch
 	full    chan *batch
+	workers int // that fetch
 	stdlib  bool
 }
 
@@ -55,6 +56,7 @@ func runBare(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bare", flag.ContinueOnError)
 	endpoint := f.String("endpoint", "", "of S3")
 	url := f.String("url", "", "where to post")
+	workers := f.Int("downloads", downloads, "objects fetched at once")
 	stdlib := f.Bool("stdlib", false, "inflate and split with the standard library")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -68,7 +70,7 @@ func runBare(ctx context.Context, args []string) error {
 			Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 			HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 				t.Proxy = nil
-				t.MaxIdleConns, t.MaxIdleConnsPerHost = downloads, downloads
+				t.MaxIdleConns, t.MaxIdleConnsPerHost = *workers, *workers
 			}),
 			ResponseChecksumValidation:                aws.ResponseChecksumValidationWhenRequired,
 			DisableLogOutputChecksumValidationSkipped: true,
@@ -77,6 +79,7 @@ func runBare(ctx context.Context, args []string) error {
 		url:     *url,
 		batches: sync.Pool{New: func() any { return new(batch) }},
 		full:    make(chan *batch),
+		workers: *workers,
 		stdlib:  *stdlib,
 	}
 	return b.run(ctx)
@@ -92,7 +95,7 @@ func (b *bare) run(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(b.full)
 		fetching, ctx := errgroup.WithContext(ctx)
-		for range downloads {
+		for range b.workers {
 			fetching.Go(func() error { return b.fetch(ctx, keys) })
 		}
 		return fetching.Wait()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type waited struct {
 	Share     float64 `json:"share"`                      // of what is allowed
 	Reach     float64 `json:"reach,omitempty"`            // at least so much of it
 	Runs      []cost  `json:"runs"`
+	Bare      []cost  `json:"bare_runs"`
+	BareRate  float64 `json:"bare_objects_per_second"` // what the bare loop gets, on this machine
 	Peak      int64   `json:"peak_memory_bytes"` // the most of all runs
 }
 
@@ -53,19 +56,30 @@ func (e *environment) measureWait(ctx context.Context, w work, n int) (m *waited
 		}
 		return s3test.Fault{Delay: w.delay}
 	})
-	var rates []float64
-	for i := range n {
+	rate := func(c cost) float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		between := last.Sub(first)
 		first = time.Time{}
+		return float64(c.Gets) / (between + w.delay).Seconds()
+	}
+	var rates, bares []float64
+	for i := range n {
+		b, err := e.runBare(ctx, st, &w, "-downloads", strconv.Itoa(w.downloads))
+		if err != nil {
+			return nil, err
+		}
+		m.Bare, bares = append(m.Bare, b), append(bares, rate(b))
 		c, err := e.runAgent(ctx, st, &w)
 		if err != nil {
 			return nil, err
 		}
-		m.Runs = append(m.Runs, c)
+		m.Runs, rates = append(m.Runs, c), append(rates, rate(c))
 		m.Peak = max(m.Peak, c.Peak)
-		rates = append(rates, float64(c.Gets)/(last.Sub(first)+w.delay).Seconds())
-		fmt.Fprintf(e.stderr, "%s, run %d of %d: %.0f objects/s, %.2f s in all, peak %s MiB\n", w.name, i+1, n, rates[i], c.Wall, mebibytes(c.Peak))
+		fmt.Fprintf(e.stderr, "%s, run %d of %d: %.0f objects/s, the bare loop %.0f; %.2f s in all, peak %s MiB\n",
+			w.name, i+1, n, rates[i], bares[i], c.Wall, mebibytes(c.Peak))
 	}
-	m.Rate = spreadOf(rates).Median
+	m.Rate, m.BareRate = spreadOf(rates).Median, spreadOf(bares).Median
 	m.Share = m.Rate / m.Allowed
 	return m, nil
 }
