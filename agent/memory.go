@@ -21,8 +21,8 @@ type chunk struct {
 	home     *memory
 	// data, if not nil, is the chunk whose bytes the records are parts of, and
 	// slot where one goes when this chunk goes back.
-	data *chunk
-	slot chan struct{}
+	data  *chunk
+	slot  chan struct{}
 	lent  int64     // what it counts for in home.lent
 	since time.Time // when it was last used, if it is idle
 }

@@ -25,7 +25,7 @@ type waited struct {
 	Runs      []cost  `json:"runs"`
 	Bare      []cost  `json:"bare_runs"`
 	BareRate  float64 `json:"bare_objects_per_second"` // what the bare loop gets, on this machine
-	Peak      int64   `json:"peak_memory_bytes"` // the most of all runs
+	Peak      int64   `json:"peak_memory_bytes"`       // the most of all runs
 }
 
 // measureWait runs the agent n times with a delay before each of S3's answers.
