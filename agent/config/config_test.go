@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,7 +195,7 @@ func TestWarnings(t *testing.T) {
 		good + "[agent]\nlisten = \"\"":               "",
 		good + "[agent]\nlisten_token = \"x\"":        "f:9: agent.listen_token: not available in this version",
 		good + "[agent]\nstate_dir = \"state\"":       `f:9: agent.state_dir: "state" hangs on the directory`,
-		good + "[[output]]\nname = \"y\"\ntype = \"syslog\"\naddresses = [\"h:1\"]\noversize = \"reduce\"":                           "f:12: output.oversize: not available in this version: reducing records",
+		good + "[[output]]\nname = \"y\"\ntype = \"syslog\"\naddresses = [\"h:1\"]\noversize = \"reduce\"":                           "",
 		good + "[[output]]\nname = \"y\"\ntype = \"syslog\"\naddresses = [\"h:1\"]\ntransport = \"udp\"":                             "",
 		good + "[[source]]\nname = \"t\"\nbucket = \"acme-logs\"\nprefix = \"a\"\nlate_horizon = \"7d\"":                             "f:12: source.late_horizon: CloudTrail delivers up to 30 days late",
 		good + "[[source]]\nname = \"t\"\nbucket = \"acme-logs\"\nprefix = \"a\"\nlook_back = \"5m\"":                                "f:12: source.look_back: objects appear",
@@ -213,6 +214,28 @@ func TestWarnings(t *testing.T) {
 		if (want == "") != (got == "") || !strings.HasPrefix(got, want) || len(warnings) > 1 {
 			t.Errorf("%s\nsays %q, want %q", text, got, want)
 		}
+	}
+}
+
+// A judge is asked about each filter that is well formed, and what it says is
+// reported with the file's lines, among all else.
+func TestFilterJudge(t *testing.T) {
+	text := strings.Replace(good, "[[output]]", "refrsh = \"1m\"\n[[source.filter]]\naction = \"drop\"\nwhen = \"a\"\n"+
+		"[[source.filter]]\naction = \"drip\"\nwhen = \"b\"\n[[source.filter]]\naction = \"keep\"\nmatch = \"c\"\n[[output]]", 1)
+	var asked []Filter
+	_, warnings, err := Parse("f", []byte(text), Env{}, func(r Filter) []FilterFlaw {
+		asked = append(asked, r)
+		return []FilterFlaw{{Key: "when", Message: "is wrong", Remedy: "mend it", Mild: r.Match != ""}}
+	})
+	if want := []Filter{{Action: "drop", When: "a"}, {Action: "keep", Match: "c"}}; !slices.Equal(asked, want) {
+		t.Errorf("asked about %+v", asked)
+	}
+	if err == nil || !strings.Contains(err.Error(), "f:8: source.filter.when: is wrong; mend it\n") ||
+		!strings.Contains(err.Error(), "there is no such key") || !strings.Contains(err.Error(), "drip") {
+		t.Errorf("%v", err)
+	}
+	if len(warnings) != 1 || warnings[0].Key != "source.filter.when" || warnings[0].Line == 0 {
+		t.Errorf("%v", warnings)
 	}
 }
 

@@ -18,15 +18,6 @@ type laterFeature struct {
 var laterFeatures = [...]laterFeature{
 	{key: "agent.listen", what: "the status page, metrics and health", use: "remove it; the log has a summary every minute", mild: true},
 	{key: "agent.listen_token", what: "the status page", use: "remove it", mild: true},
-
-	{key: "source.drop_self", what: "leaving out the agent's own calls", use: "remove it, and filter at the receiver"},
-	{key: "source.filter", what: "filters", use: "remove it, and filter at the receiver"},
-
-	{key: "output.record", value: "envelope", what: "the envelope", use: `write record = "raw"`},
-	{key: "output.record", value: "cef", what: "CEF", use: `write record = "raw"`},
-	{key: "output.record", value: "ocsf", what: "OCSF", use: `write record = "raw"`},
-
-	{key: "output.oversize", value: "reduce", what: "reducing records", use: `write oversize = "park": a record over max_message is parked in any case`, mild: true},
 }
 
 // later reports a key that asks for what is not there yet. changed says that

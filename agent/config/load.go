@@ -20,13 +20,14 @@ func DefaultPath() string { return defaultPath }
 // Load reads the file at path, and secrets from where it says. The error is of
 // type Errors, and the Config is nil with it. A file that others can write to
 // is an error, since whoever writes it decides where records go; one that
-// others can read while a secret stands in it is a warning.
-func Load(path string) (*Config, []Warning, error) {
+// others can read while a secret stands in it is a warning. The judges are
+// asked about each filter.
+func Load(path string, judges ...FilterJudge) (*Config, []Warning, error) {
 	data, access, err := read(path)
 	if err != nil {
 		return nil, nil, Errors{*err}
 	}
-	c, literals, warnings, errs := parse(path, data, SystemEnv())
+	c, literals, warnings, errs := parse(path, data, SystemEnv(), judges...)
 	var problems Errors
 	if access.writable != "" {
 		problems = Errors{{File: path, Message: access.writable, Remedy: access.remedy}}
@@ -97,13 +98,13 @@ func unreadable(path string, err error) *Problem {
 // Parse reads a configuration that has been loaded already; name is what
 // problems call the file. The error is of type Errors, and the Config is nil
 // with it.
-func Parse(name string, data []byte, env Env) (*Config, []Warning, error) {
-	c, _, warnings, err := parse(name, data, env)
+func Parse(name string, data []byte, env Env, judges ...FilterJudge) (*Config, []Warning, error) {
+	c, _, warnings, err := parse(name, data, env, judges...)
 	return c, warnings, err
 }
 
 // parse also returns the keys whose secret stands in the file itself.
-func parse(name string, data []byte, env Env) (*Config, []string, []Warning, error) {
+func parse(name string, data []byte, env Env, judges ...FilterJudge) (*Config, []string, []Warning, error) {
 	doc, problem := readDocument(name, data)
 	if problem != nil {
 		return nil, nil, nil, Errors{*problem}
@@ -113,6 +114,7 @@ func parse(name string, data []byte, env Env) (*Config, []string, []Warning, err
 	d.group("", doc.root, c.fields(), "")
 	c.rememberFiles(doc.root)
 	d.config(&c)
+	d.judged(&c, judges)
 	warnings, err := d.result()
 	if err != nil {
 		return nil, d.literals, warnings, err

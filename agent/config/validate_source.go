@@ -303,3 +303,36 @@ func (f *findings) filter(at string, r *Filter) {
 		f.bad(child(at, "match"), "when is there, too", "write two filters")
 	}
 }
+
+// FilterJudge judges what this package can't read: expressions and regular
+// expressions. It is asked about each filter that has an action and one of
+// when and match.
+type FilterJudge func(Filter) []FilterFlaw
+
+// FilterFlaw is what a FilterJudge has to say.
+type FilterFlaw struct {
+	Key     string // when or match
+	Message string
+	Remedy  string
+	Mild    bool // a warning
+}
+
+func (f *findings) judged(c *Config, judges []FilterJudge) {
+	for i := range c.Sources {
+		for j, rule := range c.Sources[i].Filters {
+			if rule.Action != "drop" && rule.Action != "keep" || (rule.When == "") == (rule.Match == "") {
+				continue // said already
+			}
+			at := item(child(item("source", i), "filter"), j)
+			for _, judge := range judges {
+				for _, flaw := range judge(rule) {
+					if path := child(at, flaw.Key); flaw.Mild {
+						f.warn(path, flaw.Message, flaw.Remedy)
+					} else {
+						f.bad(path, flaw.Message, flaw.Remedy)
+					}
+				}
+			}
+		}
+	}
+}

@@ -29,12 +29,16 @@ import (
 	"github.com/trailpoll/trailpoll/regions"
 )
 
+// Product is what every call to S3, STS and KMS has in its user agent, as
+// app/trailpoll.
+const Product = "trailpoll"
+
 const (
 	// firstRegion is where a bucket is asked for whose region nobody said.
 	firstRegion = "us-east-1"
 	// appID stands in the user agent of every call (app/trailpoll), and so in
 	// the records that CloudTrail makes of them.
-	appID = "trailpoll"
+	appID = Product
 
 	attempts   = 3
 	firstDelay = 100 * time.Millisecond

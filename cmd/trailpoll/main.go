@@ -105,7 +105,7 @@ func load(c *cobra.Command) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, warnings, err := config.Load(path)
+	conf, warnings, err := config.Load(path, judgeFilter)
 	for _, w := range warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %v\n", w)
 	}

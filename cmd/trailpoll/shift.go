@@ -53,6 +53,7 @@ func (r *runner) shifts(ctx context.Context, conf *config.Config, w *wiring) (ag
 		// Outputs first: nothing that they still do can be committed any more,
 		// and the next shift may write to the same file.
 		err = errors.Join(err, now.w.Close())
+		sayFiltered(now.w.filters, r.log)
 		switch {
 		case next == nil:
 			return result, err

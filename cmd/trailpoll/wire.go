@@ -10,8 +10,10 @@ import (
 	"github.com/trailpoll/trailpoll/agent/config"
 	"github.com/trailpoll/trailpoll/agent/output/file"
 	"github.com/trailpoll/trailpoll/agent/output/https"
+	"github.com/trailpoll/trailpoll/agent/output/render"
 	"github.com/trailpoll/trailpoll/agent/output/syslog"
 	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
+	"github.com/trailpoll/trailpoll/agent/record"
 	"github.com/trailpoll/trailpoll/agent/s3source"
 )
 
@@ -26,6 +28,7 @@ const (
 // wiring is what a configuration was made into, with what is to be closed.
 type wiring struct {
 	agent   agent.Config
+	filters []sourceFilter // of the sources that have one
 	closers []io.Closer
 }
 
@@ -68,8 +71,17 @@ func wire(c *config.Config, stdout io.Writer) (*wiring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
-		w.agent.Sources = append(w.agent.Sources, wireSource(s, store))
+		source := wireSource(s, store)
 		w.closers = append(w.closers, closer(store.Close))
+		rules, err := wireFilter(s)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		if rules != nil {
+			source.Filter = rules
+			w.filters = append(w.filters, sourceFilter{s.Name, rules})
+		}
+		w.agent.Sources = append(w.agent.Sources, source)
 	}
 	return w, nil
 }
@@ -155,6 +167,10 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 		Name: o.Name, Sources: o.Sources,
 		BatchRecords: streamBatchRecords, BatchBytes: streamBatchBytes, BatchWait: streamBatchWait, Connections: 1,
 	}
+	form, err := wireRender(o)
+	if err != nil {
+		return out, err
+	}
 	switch o.Type {
 	case config.TypeHTTPS:
 		h := &o.HTTPS
@@ -163,6 +179,7 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 			headers[k] = v.Reveal()
 		}
 		to, err := https.New(https.Config{
+			Render: form, Text: o.Record == string(render.CEF),
 			URL: h.URL.Reveal(), Format: https.Format(h.Format), Indexing: indexing(h),
 			OAuth2: https.OAuth2{
 				TokenURL: h.OAuth2.TokenURL, ClientID: h.OAuth2.ClientID, ClientSecret: h.OAuth2.ClientSecret.Reveal(),
@@ -185,6 +202,7 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 			framing = "" // datagrams and RELP have their own
 		}
 		to, err := syslog.New(syslog.Config{
+			Render:    form,
 			Addresses: l.Addresses, Transport: syslog.Transport(l.Transport), Framing: framing,
 			MessageFormat: syslog.MessageFormat(l.MessageFormat), Version: thisBuild().Version,
 			Facility: l.Facility, Severity: l.Severity, AppName: l.AppName, Hostname: l.Hostname,
@@ -198,18 +216,36 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 	case config.TypeFile:
 		to, err := file.New(file.Config{
 			Path: o.File.Path, RotateSize: int64(o.File.RotateSize),
-			RotateAge: time.Duration(o.File.RotateAge), Keep: o.File.Keep,
+			RotateAge: time.Duration(o.File.RotateAge), Keep: o.File.Keep, Render: form,
 		})
 		if err != nil {
 			return out, err
 		}
 		out.Output = to
 	case config.TypeStdout:
-		out.Output = file.NewWriter(stdout, nil)
+		out.Output = file.NewWriter(stdout, form)
 	default:
 		return out, fmt.Errorf("type %q is not known", o.Type)
 	}
 	return out, nil
+}
+
+// renderer is what outputs take: a nil interface where records go as they are.
+type renderer interface {
+	Append(dst []byte, r *record.Record, limit int) ([]byte, error)
+}
+
+// wireRender makes the form in which an output sends records. It is nil for a
+// record as it is, unless that may have to be reduced.
+func wireRender(o *config.Output) (renderer, error) {
+	oversize := render.Park // without a limit nothing is too large
+	if o.Type == config.TypeSyslog {
+		oversize = render.Oversize(o.Syslog.Oversize)
+	}
+	if o.Record == string(render.Raw) && oversize == render.Park {
+		return nil, nil //nolint:nilnil // nil is what outputs know as "as it is"
+	}
+	return render.New(render.Config{Record: render.Form(o.Record), Oversize: oversize})
 }
 
 // indexing leaves out what the format has no place for: the source type has a
