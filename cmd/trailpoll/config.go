@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,20 +11,34 @@ import (
 
 func newConfigCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Validate the configuration, or print a commented example", Args: cobra.NoArgs, RunE: help}
-	c.AddCommand(&cobra.Command{
+	var sample string
+	var asJSON bool
+	validate := &cobra.Command{
 		Use:   "validate",
 		Short: "Say all that is wrong with the configuration",
-		Args:  cobra.NoArgs,
+		Long: "Say all that is wrong with the configuration.\n\n" +
+			"With --filter-sample it also says what each filter would do to the records of a\n" +
+			"CloudTrail log file, .json.gz as it is in S3 or unpacked.",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			conf, err := load(c)
 			if err != nil {
 				return err
 			}
+			if sample != "" {
+				return showFilterSample(c, conf, sample, asJSON)
+			}
+			if asJSON {
+				return errors.New("--json goes with --filter-sample")
+			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "the configuration is valid: %d sources, %d outputs\n",
 				len(conf.Sources), len(conf.Outputs))
 			return failed(err)
 		},
-	}, &cobra.Command{
+	}
+	validate.Flags().StringVar(&sample, "filter-sample", "", "a log `FILE` to try the filters on")
+	validate.Flags().BoolVar(&asJSON, "json", false, "with --filter-sample: print JSON")
+	c.AddCommand(validate, &cobra.Command{
 		Use:   "example",
 		Short: "Print an example that shows every key with its default",
 		Args:  cobra.NoArgs,

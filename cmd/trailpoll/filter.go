@@ -75,7 +75,7 @@ func sayFiltered(filters []sourceFilter, log zerolog.Logger) {
 			}
 			if r.Failed > 0 {
 				log.Warn().Str("source", f.source).Int("filter", i+1).Int64("records", r.Failed).
-					Msg("a filter could not be worked out, and the records were kept; try it with check --filter-sample")
+					Msg("a filter could not be worked out, and the records were kept")
 			}
 		}
 	}
