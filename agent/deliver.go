@@ -59,12 +59,12 @@ type delivery struct {
 	records int
 	bytes   int64
 	closed  bool
-	// behind: it was full for so long that nobody in step waits for it, until
-	// it has sent all it had. lag is the timer that says so.
-	behind    bool
-	lag       *time.Timer
-	fullSince time.Time     // when it was last not hungry any more
-	fullFor   time.Duration // how long it was so, since it last had nothing to send
+	// behind: it held others up for so long that they don't wait for it any
+	// more, until it has sent all it had. watched: it is looked at from time to
+	// time whether it does. heldUp is how long it did, less what was well since.
+	behind  bool
+	watched bool
+	heldUp  time.Duration
 	// held: nothing is sent but a probe. failing is since when attempts have
 	// failed, zero if the last one did not.
 	held    bool
@@ -119,9 +119,6 @@ func (d *delivery) run(ctx, abort context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.drop()
-	if d.lag != nil {
-		d.lag.Stop()
-	}
 }
 
 func (d *delivery) close() {
@@ -137,12 +134,17 @@ type appetite int
 const (
 	hungry  appetite = iota
 	full             // soon again: whoever is in step with it waits
-	lagging          // it has been full for too long, or is held: nobody waits
+	lagging          // it has held others up for too long, or is held: nobody waits
 )
 
-// outOfStep is how long an output may be full before others, that take the same
-// objects, go on without it: what it missed is fetched for it alone.
-const outOfStep = 2 * time.Second
+// outOfStep is how long an output may hold up others, that take the same
+// objects, before they go on without it: what it missed is fetched for it alone.
+// Outputs that are all full hold nobody up: then it is not fetching that counts.
+// It is looked at every stepLook.
+const (
+	outOfStep = 2 * time.Second
+	stepLook  = 100 * time.Millisecond
+)
 
 // accepts tells whether more records may be fetched for the output.
 func (d *delivery) accepts() appetite {
@@ -187,18 +189,14 @@ func (d *delivery) put(p parcel) bool {
 	if len(d.queue) == 0 && d.sending == 0 {
 		d.acked.Store(int64(time.Since(d.agent.mono))) // it had nothing to do
 	}
-	wasHungry := d.hungry()
 	d.queue = append(d.queue, p)
 	d.records += len(p.records)
 	for i := range p.records {
 		d.bytes += int64(len(p.records[i].Raw))
 	}
-	if wasHungry && !d.hungry() && !d.behind {
-		if d.lag != nil {
-			d.lag.Stop()
-		}
-		d.fullSince = p.at
-		d.lag = time.AfterFunc(max(0, outOfStep-d.fullFor), d.fallBehind)
+	if !d.watched && !d.behind && len(d.agent.outputs) > 1 && !d.hungry() {
+		d.watched = true
+		time.AfterFunc(stepLook, d.watch)
 	}
 	if len(d.queue) == 1 || d.full() {
 		d.changed.Signal()
@@ -206,12 +204,48 @@ func (d *delivery) put(p parcel) bool {
 	return true
 }
 
-// fallBehind notes that the output has been full for too long.
-func (d *delivery) fallBehind() {
+// watch looks whether the output holds others up, and again after a while.
+func (d *delivery) watch() {
+	starves := d.agent.starves(d)
 	d.mu.Lock()
-	d.behind = !d.hungry()
+	if d.closed || d.held || d.records == 0 {
+		d.watched, d.heldUp = false, 0
+		d.mu.Unlock()
+		return
+	}
+	if starves && !d.hungry() {
+		d.heldUp += stepLook
+	} else {
+		d.heldUp = max(0, d.heldUp-stepLook/2)
+	}
+	d.behind = d.heldUp >= outOfStep
+	d.watched = !d.behind
+	if d.watched {
+		time.AfterFunc(stepLook, d.watch)
+	}
+	behind := d.behind
 	d.mu.Unlock()
-	d.agent.room(d) // nobody waits for it from here on
+	if behind {
+		d.agent.room(d) // nobody waits for it from here on
+	}
+}
+
+// starves reports whether another output, that takes what d takes, has senders
+// with nothing to send.
+func (a *Agent) starves(d *delivery) bool {
+	for _, o := range a.outputs {
+		inStep := slices.ContainsFunc(a.sources, func(s *source) bool { return o.cfg.takes(s.cfg.Name) && d.cfg.takes(s.cfg.Name) })
+		if o != d && inStep && o.starved() {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *delivery) starved() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.held && !d.full() && d.sending < d.cfg.Connections
 }
 
 // full reports whether there is enough for a batch.
@@ -292,11 +326,8 @@ func (d *delivery) next(l *load) (ok, room bool) {
 	if len(d.queue) > 0 {
 		d.changed.Signal() // another sender may have the rest
 	}
-	if !wasHungry && d.hungry() && d.lag != nil && d.lag.Stop() {
-		d.fullFor += time.Since(d.fullSince)
-	}
 	if d.records == 0 {
-		d.behind, d.fullFor = false, 0
+		d.behind, d.heldUp = false, 0
 	}
 	return true, !wasHungry && d.hungry()
 }

@@ -52,7 +52,7 @@ func (d *delivery) drop() {
 		p.chunk.release()
 	}
 	d.queue, d.records, d.bytes = nil, 0, 0
-	d.behind = false
+	d.behind, d.heldUp = false, 0
 }
 
 // pause waits before the next attempt; it is cut short when the output is

@@ -142,3 +142,32 @@ func TestInvariant4_Holes(t *testing.T) {
 		}
 	})
 }
+
+// Two outputs that are equally slow keep step however long they are full: each
+// object is fetched once for both.
+func TestInvariant6_OutputsThatAreEquallySlowKeepStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one", "two")
+		w.bucket.Latency = 20 * time.Millisecond
+		for _, name := range []string{"one", "two"} {
+			w.outputs[name].Latency = 100 * time.Millisecond
+		}
+		w.tune = func(c *agent.Config) {
+			for i := range c.Outputs {
+				c.Outputs[i].BatchRecords, c.Outputs[i].Connections = 10, 2
+			}
+		}
+		const objects = 1500
+		for i := range objects {
+			w.put(stream(i%4), time.Now().Add(-2*time.Hour-time.Duration(i)*20*time.Second), 10)
+		}
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		w.complete("one", 0)
+		w.complete("two", 0)
+		if gets := w.bucket.Gets(""); gets > objects+objects/50 {
+			t.Errorf("%d GETs for %d objects and two outputs in step", gets, objects)
+		}
+	})
+}
