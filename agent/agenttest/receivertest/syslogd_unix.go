@@ -1,0 +1,10 @@
+//go:build !windows
+
+package receivertest
+
+import "syscall"
+
+const (
+	stopSignal     = syscall.SIGSTOP
+	continueSignal = syscall.SIGCONT
+)
