@@ -230,8 +230,32 @@ func (d *Daemon) Kill() {
 	}
 }
 
-// Pause stops the process as SIGSTOP does, and Resume lets it go on.
-func (d *Daemon) Pause() error { return d.signal(stopSignal) }
+// Pause stops the process as SIGSTOP does, and returns when all its threads
+// stand. Resume lets it go on.
+func (d *Daemon) Pause() error {
+	if err := d.signal(stopSignal); err != nil {
+		return err
+	}
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !d.stands() {
+		<-look.C
+	}
+	return nil
+}
+
+// stands reports whether all threads are stopped (proc_pid_stat(5): the state
+// behind the name, T), as far as the system tells.
+func (d *Daemon) stands() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.process.Process.Pid))
+	for _, t := range threads {
+		stat, err := os.ReadFile(t)
+		if _, state, _ := bytes.Cut(stat, []byte(") ")); err == nil && !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume goes on after Pause.
 func (d *Daemon) Resume() error { return d.signal(continueSignal) }
