@@ -240,6 +240,9 @@ func (s *session) take(txnr int, a answer) error {
 func (s *session) read() error {
 	in := bufio.NewReader(s.conn)
 	for {
+		if in.Buffered() == 0 {
+			quickAck(s.raw.Conn)
+		}
 		f, err := readRELP(in)
 		if err != nil {
 			return err
