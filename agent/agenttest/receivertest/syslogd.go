@@ -273,6 +273,15 @@ type Stored struct {
 	Text   []byte // MSG. With RFC 3164 rsyslog puts the space behind the tag to it
 }
 
+// Size is how many bytes a listener has stored so far.
+func (d *Daemon) Size(listener string) int64 {
+	info, err := os.Stat(d.path(listener + ".out"))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // Stored returns what a listener has taken so far: whole messages only.
 func (d *Daemon) Stored(listener string) ([]Stored, error) {
 	content, err := os.ReadFile(d.path(listener + ".out"))

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -276,10 +274,20 @@ func TestInvariant1_RealReceiverCutOff(t *testing.T) {
 	for _, v := range lossy {
 		t.Run(string(v.transport), func(t *testing.T) {
 			d := newDaemon(t, receivertest.NewRsyslog)
-			w := newWire(t, d.Addr(v.listener))
-			conf := lossConfig(d, v.transport, w.addr)
+			w, err := receivertest.NewWire(d.Addr(v.listener))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = w.Close() })
+			conf := lossConfig(d, v.transport, w.Addr())
 			h := newHammer(open(t, conf), 400)
-			lost := lossRun(t, d, v.listener, h, func(i int) { w.cut(i%2 == 0 && (v.transport == RELP || v.transport == RELPTLS)) })
+			lost := lossRun(t, d, v.listener, h, func(i int) {
+				silence := time.Duration(0)
+				if (v.transport == RELP || v.transport == RELPTLS) && i%2 == 0 {
+					silence = 300 * time.Millisecond
+				}
+				w.Cut(silence)
+			})
 			if lost > 0 {
 				t.Errorf("%d records lost", lost)
 			}
@@ -287,97 +295,5 @@ func TestInvariant1_RealReceiverCutOff(t *testing.T) {
 				t.Error("nothing was outstanding at any cut: the test shows nothing")
 			}
 		})
-	}
-}
-
-// wire is a network between sender and receiver that can be cut.
-type wire struct {
-	addr, to string
-	ln       net.Listener
-	wg       sync.WaitGroup
-
-	mu    sync.Mutex
-	stuck bool // takes what comes and passes nothing on
-	conns map[net.Conn]bool
-}
-
-func newWire(t *testing.T, to string) *wire {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{addr: ln.Addr().String(), to: to, ln: ln, conns: map[net.Conn]bool{}}
-	w.wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			w.wg.Go(func() { w.join(c) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		w.cut(false)
-		w.wg.Wait()
-	})
-	return w
-}
-
-func (w *wire) join(near net.Conn) {
-	far, err := net.Dial("tcp", w.to)
-	if err != nil {
-		reset(near)
-		return
-	}
-	w.mu.Lock()
-	w.conns[near], w.conns[far] = true, true
-	w.mu.Unlock()
-	var wg sync.WaitGroup
-	pass := func(dst, src net.Conn) {
-		_, _ = io.Copy(struct{ io.Writer }{through{w, dst}}, struct{ io.Reader }{src})
-		reset(dst)
-		reset(src)
-	}
-	wg.Go(func() { pass(far, near) })
-	wg.Go(func() { pass(near, far) })
-	wg.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.conns, near)
-	delete(w.conns, far)
-}
-
-// through drops what is written while the wire is stuck.
-type through struct {
-	w  *wire
-	to net.Conn
-}
-
-func (t through) Write(p []byte) (int, error) {
-	t.w.mu.Lock()
-	stuck := t.w.stuck
-	t.w.mu.Unlock()
-	if stuck {
-		return len(p), nil
-	}
-	return t.to.Write(p)
-}
-
-// cut breaks all connections at once; with slowly, it first swallows what is
-// sent for a while, as a network does whose end nobody was told of.
-func (w *wire) cut(slowly bool) {
-	w.mu.Lock()
-	w.stuck = slowly
-	w.mu.Unlock()
-	if slowly {
-		<-time.After(300 * time.Millisecond) // of silence
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stuck = false
-	for c := range w.conns {
-		reset(c)
 	}
 }
