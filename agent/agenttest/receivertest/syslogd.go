@@ -1,7 +1,6 @@
 package receivertest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -46,12 +45,19 @@ const (
 // DaemonClient is the name that a client's certificate must carry.
 const DaemonClient = "agent.example"
 
+// What stands before a message's header and text in a daemon's file, so that one
+// that a kill has torn is told from the next, which stands on the same line.
+const (
+	storedHeader = "=-=header=-= "
+	storedText   = " =-=text=-= "
+)
+
 const (
 	rsyslogHead = `
 global(workDirectory="%[1]s" maxMessageSize="256k" parser.escapeControlCharactersOnReceive="off"
   defaultNetstreamDriverCAFile="%[1]s/ca.crt" defaultNetstreamDriverCertFile="%[1]s/server.crt" defaultNetstreamDriverKeyFile="%[1]s/server.key")
 main_queue(queue.type="Direct")
-template(name="whole" type="string" string="%%hostname%% %%app-name%% %%msgid%% %%structured-data%%\n%%msg%%\n")
+template(name="whole" type="string" string="` + storedHeader + `%%hostname%% %%app-name%% %%msgid%% %%structured-data%%` + storedText + `%%msg%%\n")
 module(load="imudp")
 module(load="imptcp")
 module(load="imrelp" tls.tlslib="openssl")
@@ -101,7 +107,7 @@ func NewRsyslog(dir string, ca *CA) (*Daemon, error) {
 
 const syslogNG = `@version: %[1]s
 options { keep-hostname(yes); use-dns(no); log-msg-size(300000); stats-freq(0); chain-hostnames(no); };
-template whole { template("$HOST $PROGRAM $MSGID $SDATA\n$MSG\n"); };
+template whole { template("` + storedHeader + `$HOST $PROGRAM $MSGID $SDATA` + storedText + `$MSG\n"); };
 source udp    { network(ip("127.0.0.1") port(%[3]s) transport("udp") so-rcvbuf(8388608) flags(syslog-protocol)); };
 source tcp    { syslog(ip("127.0.0.1") port(%[4]s) transport("tcp")); };
 source tcp-lf { network(ip("127.0.0.1") port(%[5]s) transport("tcp") flags(syslog-protocol)); };
@@ -289,13 +295,16 @@ func (d *Daemon) Stored(listener string) ([]Stored, error) {
 		return nil, fmt.Errorf("reading what a daemon stored: %w", err)
 	}
 	var out []Stored
-	in := bufio.NewReader(bytes.NewReader(content))
-	for {
-		header, err1 := in.ReadString('\n')
-		text, err2 := in.ReadBytes('\n')
-		if err1 != nil || err2 != nil {
-			return out, nil
+	for line := range bytes.Lines(content) {
+		text, whole := bytes.CutSuffix(line, []byte("\n"))
+		begin := bytes.LastIndex(text, []byte(storedHeader))
+		if !whole || begin < 0 {
+			continue
 		}
-		out = append(out, Stored{strings.TrimSuffix(header, "\n"), bytes.TrimSuffix(text, []byte("\n"))})
+		header, text, found := bytes.Cut(text[begin+len(storedHeader):], []byte(storedText))
+		if found {
+			out = append(out, Stored{string(header), text})
+		}
 	}
+	return out, nil
 }
