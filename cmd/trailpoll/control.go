@@ -41,6 +41,7 @@ func newDesk(log zerolog.Logger) *desk {
 			Schema int `json:"schema"`
 		}{control.Schema}, nil
 	})
+	d.resyncRoutes()
 	return d
 }
 
