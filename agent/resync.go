@@ -195,7 +195,7 @@ func (a *Agent) Resync(ctx context.Context, o ResyncOrder) (ResyncStatus, error)
 	r := a.resyncs
 	r.ordering.Lock()
 	defer r.ordering.Unlock()
-	order, err := a.resolve(ctx, o)
+	order, err := a.resolve(ctx, o, true)
 	if err != nil {
 		return ResyncStatus{}, err
 	}
@@ -366,8 +366,9 @@ func (a *Agent) leftOut(o *progress.Resync) []string {
 	return out
 }
 
-// resolve makes an order for what is configured and has been discovered.
-func (a *Agent) resolve(ctx context.Context, o ResyncOrder) (progress.Resync, error) {
+// resolve makes an order for what is configured and has been discovered; keep
+// tells whether what is discovered now is to be remembered.
+func (a *Agent) resolve(ctx context.Context, o ResyncOrder, keep bool) (progress.Resync, error) {
 	none := progress.Resync{}
 	if a.resyncs.book == nil {
 		return none, errors.New("the checkpoint keeps no re-syncs")
@@ -401,7 +402,7 @@ func (a *Agent) resolve(ctx context.Context, o ResyncOrder) (progress.Resync, er
 			continue
 		}
 		r.Sources = append(r.Sources, s.id)
-		known, err := s.resyncer.streams(ctx, func(known []progress.Stream) bool { return o.fits(known) == nil })
+		known, err := s.resyncer.streams(ctx, keep, func(known []progress.Stream) bool { return o.fits(known) == nil })
 		if err != nil {
 			return none, fmt.Errorf("source %s: %w", s.cfg.Name, err)
 		}

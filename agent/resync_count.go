@@ -32,7 +32,7 @@ type ResyncEstimate struct {
 // be called whether Run is at work or not. What comes to the bucket meanwhile
 // may be counted or not.
 func (a *Agent) CountResync(ctx context.Context, o ResyncOrder) (ResyncEstimate, error) {
-	order, err := a.resolve(ctx, o)
+	order, err := a.resolve(ctx, o, false)
 	if err != nil {
 		return ResyncEstimate{}, err
 	}
@@ -85,7 +85,7 @@ func (r *resyncer) toCount(ctx context.Context, o *progress.Resync) ([]*lane, er
 			return nil, err
 		}
 	}
-	ids, err := r.streams(ctx, func([]progress.Stream) bool { return true })
+	ids, err := r.streams(ctx, false, func([]progress.Stream) bool { return true })
 	if err != nil {
 		return nil, err
 	}

@@ -427,7 +427,7 @@ func (r *resyncer) finish(ctx context.Context, x *resync) error {
 
 // streams returns the streams that an order may be for. If they do not do, and
 // the agent does not run, the source is discovered once more.
-func (r *resyncer) streams(ctx context.Context, do func([]progress.Stream) bool) (ids []progress.Stream, err error) {
+func (r *resyncer) streams(ctx context.Context, keep bool, do func([]progress.Stream) bool) (ids []progress.Stream, err error) {
 	s := r.source
 	switch {
 	case s.pinned():
@@ -462,7 +462,7 @@ func (r *resyncer) streams(ctx context.Context, do func([]progress.Stream) bool)
 			known.Streams = append(known.Streams, id)
 		}
 	}
-	if found {
+	if found && keep {
 		// The next run may not discover anew, and has to know them.
 		err = s.agent.cfg.Checkpoint.Commit(&progress.Changes{Sources: map[progress.SourceID]progress.Source{s.id: known}})
 	}

@@ -98,12 +98,6 @@ func Open(dir string, o Options) (*Store, *Report, error) {
 	return s, report, nil
 }
 
-// Exists reports whether there is a checkpoint in dir, whatever its state.
-func Exists(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, fileName))
-	return err == nil
-}
-
 // stateError is for a directory that can't be used.
 func stateError(dir string, err error) error {
 	hint := "set state_dir to a directory on a local disk that the agent may write to"

@@ -99,7 +99,7 @@ func newResyncListCommand(f *resyncFlags) *cobra.Command {
 		Short: "List the re-syncs: queued, running, and the last that are over",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withResyncs(c, func(ctx context.Context, d resyncDesk) error {
+			return withResyncs(c, false, func(ctx context.Context, d resyncDesk) error {
 				jobs, err := d.list(ctx)
 				if err != nil {
 					return failed(err)
@@ -120,7 +120,7 @@ func newResyncCancelCommand(f *resyncFlags) *cobra.Command {
 			if err != nil || id == 0 {
 				return fmt.Errorf("%q is no re-sync's id: trailpoll resync list shows them", args[0])
 			}
-			return withResyncs(c, func(ctx context.Context, d resyncDesk) error {
+			return withResyncs(c, true, func(ctx context.Context, d resyncDesk) error {
 				job, err := d.cancel(ctx, progress.ResyncID(id))
 				if err != nil {
 					return resyncError(err)
@@ -207,7 +207,7 @@ func isRefusal(err error) bool {
 }
 
 // withResyncs calls f with the re-syncs of the agent that runs, or of the state.
-func withResyncs(c *cobra.Command, f func(context.Context, resyncDesk) error) error {
+func withResyncs(c *cobra.Command, changes bool, f func(context.Context, resyncDesk) error) error {
 	conf, err := load(c)
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ func withResyncs(c *cobra.Command, f func(context.Context, resyncDesk) error) er
 		defer client.Close()
 		return f(ctx, &remoteResyncs{client})
 	}
-	local, err := openResyncs(c, conf, false)
+	local, err := openResyncs(c, conf, changes)
 	if err != nil {
 		return err
 	}

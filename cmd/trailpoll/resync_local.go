@@ -27,32 +27,37 @@ type localResyncs struct {
 	away  string // a state that is only made up, to be removed
 }
 
-// openResyncs opens the state. One that does not exist yet is made only if the
-// command is to change it.
+// openResyncs opens the state, for reading alone unless the command is to
+// change it. Where there is none yet, what reads finds an empty one.
 func openResyncs(c *cobra.Command, conf *config.Config, changes bool) (*localResyncs, error) {
-	dir, away := conf.Agent.StateDir, ""
-	if !changes && !checkpoint.Exists(dir) {
-		var err error
-		if away, err = os.MkdirTemp("", "trailpoll"); err != nil {
-			return nil, failed(err)
-		}
-		dir = away
-	}
 	w, err := wire(conf, c.OutOrStdout())
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	store, _, err := checkpoint.Open(dir, checkpoint.Options{
-		Notice: func(s string) { fmt.Fprintf(c.ErrOrStderr(), "trailpoll: %s\n", s) },
-	})
+	l := &localResyncs{conf: conf, w: w}
+	dir := conf.Agent.StateDir
+	if !changes {
+		l.store, err = checkpoint.OpenReadOnly(dir, 0)
+		if errors.Is(err, checkpoint.ErrNoState) {
+			l.away, err = os.MkdirTemp("", "trailpoll")
+			changes, dir = err == nil, l.away
+		}
+	}
+	if changes {
+		l.store, _, err = checkpoint.Open(dir, checkpoint.Options{
+			Notice: func(s string) { fmt.Fprintf(c.ErrOrStderr(), "trailpoll: %s\n", s) },
+		})
+	}
 	if err != nil {
 		code := exitFailed
 		if errors.Is(err, checkpoint.ErrHeld) {
 			code = exitHeld
 		}
-		return nil, &exitError{code, errors.Join(fmt.Errorf("opening the state in %s: %w", dir, err), w.Close())}
+		if l.away != "" {
+			err = errors.Join(err, os.RemoveAll(l.away))
+		}
+		return nil, &exitError{code, errors.Join(err, w.Close())}
 	}
-	l := &localResyncs{conf: conf, w: w, store: store, away: away}
 	if err := l.hire(0, zerolog.Nop()); err != nil {
 		return nil, failed(errors.Join(err, l.close()))
 	}
@@ -70,9 +75,9 @@ func (l *localResyncs) hire(only progress.ResyncID, log zerolog.Logger) (err err
 func (l *localResyncs) close() error {
 	err := errors.Join(l.w.Close(), l.store.Close())
 	if l.away != "" {
-		return errors.Join(err, os.RemoveAll(l.away))
+		err = errors.Join(err, os.RemoveAll(l.away))
 	}
-	return err
+	return failed(err)
 }
 
 func (l *localResyncs) order(ctx context.Context, o agent.ResyncOrder) (resyncJob, error) {

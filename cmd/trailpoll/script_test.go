@@ -37,6 +37,7 @@ var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"
 //	lines FILE N                wants so many lines
 //	rotate KEY N                makes another access key the only one that S3
 //	                            takes, and waits for N more listings
+//	doubled FILE                wants each record twice
 //	nosecrets FILE…             wants no secret in stdout, stderr or files
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -65,7 +66,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "nosecrets": noSecrets, "rotate": rotate,
+			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "doubled": doubled, "nosecrets": noSecrets, "rotate": rotate,
 		},
 	})
 }
@@ -152,6 +153,15 @@ func countLines(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(got) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
 	}
+}
+
+func doubled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: doubled FILE")
+	}
+	n, err := strconv.Atoi(ts.Getenv("RECORDS"))
+	ts.Check(err)
+	countLines(ts, false, []string{args[0], strconv.Itoa(2 * n)})
 }
 
 func noSecrets(ts *testscript.TestScript, neg bool, args []string) {
