@@ -387,3 +387,36 @@ func TestClosedPort(t *testing.T) {
 		t.Errorf("%v: %v", fault.KindOf(err), err)
 	}
 }
+
+// A certificate that has expired or is another's is said with its dates and
+// names, and nothing is sent.
+func TestCertificateExplained(t *testing.T) {
+	ca := outputtest.NewAuthority(t, "Test CA")
+	expired := time.Now().Add(-time.Hour)
+	for name, c := range map[string]struct {
+		end  time.Time
+		host string
+		want string
+	}{
+		"expired":    {expired, "127.0.0.1", "valid from "},
+		"mismatched": {time.Now().Add(time.Hour), "siem.example.com", `"siem.example.com"`},
+	} {
+		certFile, keyFile := ca.Issue(t, c.end, c.host)
+		serve, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for transport, framing := range map[Transport]Framing{TLS: OctetCounting, RELPTLS: relpFraming} {
+			in := newReceiver(t, framing, &tls.Config{Certificates: []tls.Certificate{serve}})
+			o := open(t, Config{Transport: transport, Addresses: []string{in.addr}, TLS: tlsconf.Config{CAFile: ca.File}})
+			err := o.Send(t.Context(), batch(outputtest.Numbered("n", 3)))
+			hint := fault.HintOf(err)
+			if fault.KindOf(err) != fault.Held || !strings.Contains(hint, c.want) || !strings.Contains(hint, c.end.UTC().Format(time.RFC3339)) {
+				t.Errorf("%s, %s: %v (%s)", name, transport, err, hint)
+			}
+			if n := len(in.Records()); n > 0 {
+				t.Errorf("%s, %s: %d records arrived", name, transport, n)
+			}
+		}
+	}
+}
