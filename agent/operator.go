@@ -183,7 +183,7 @@ func (s *source) wakeParked() {
 
 // AtRest returns what a checkpoint says of how the sources and outputs of cfg
 // do, without an agent: nothing is known of what is on its way, and the time
-// is now.
+// is now. Without a checkpoint, nil, nothing is known of any stream.
 func AtRest(cfg *Config, parked *Tally, now time.Time) (Status, error) {
 	st := Status{Sources: []SourceStatus{}, Streams: []StreamStatus{}, Outputs: []OutputStatus{}}
 	for i := range cfg.Outputs {
@@ -196,6 +196,10 @@ func AtRest(cfg *Config, parked *Tally, now time.Time) (Status, error) {
 		c := &cfg.Sources[i]
 		src := SourceStatus{
 			Name: c.Name, Bucket: c.Bucket, Prefix: c.Prefix, State: StateStopped, Troubles: []Trouble{}, Parked: parked.Sources[c.id()],
+		}
+		if cfg.Checkpoint == nil {
+			st.Sources = append(st.Sources, src)
+			continue
 		}
 		known, _, err := cfg.Checkpoint.Source(c.id())
 		if err != nil {

@@ -124,7 +124,7 @@ func (s *source) retryParked(ctx context.Context) {
 		s.markParkedTried()
 		return
 	}
-	for wait := jitter(parkedEvery); ; {
+	for wait := jitter(parkedSoon); ; { // what came due while no agent ran
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

@@ -151,8 +151,8 @@ func (l *localResyncs) work(c *cobra.Command, o agent.ResyncOrder, f resyncFlags
 	if err := l.hire(job.ID, log); err != nil {
 		return failed(err)
 	}
-	d := newDesk(log)
-	d.agent.Store(l.agent)
+	d := newDesk(l.store, log)
+	d.takes(l.agent, l.conf)
 	closeDesk := d.open(ctx, l.conf.Agent.StateDir, log)
 	defer closeDesk()
 

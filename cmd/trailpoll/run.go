@@ -95,7 +95,7 @@ func (r *runner) run() (err error) {
 	r.log.Info().Str("version", thisBuild().Version).Str("state_dir", conf.Agent.StateDir).
 		Bool("fresh", report.Fresh).Bool("rebuilt", report.Rebuilt).Msg("trailpoll begins")
 
-	r.desk = newDesk(r.log)
+	r.desk = newDesk(r.store, r.log)
 	if !r.once {
 		r.desk.reload = r.orders.askReload
 	}
@@ -128,6 +128,9 @@ func (r *runner) run() (err error) {
 func sayParked(store *checkpoint.Store, log zerolog.Logger) (n int, err error) {
 	const most = 100
 	err = store.Parked(func(e progress.Entry) bool {
+		if !e.Skipped.IsZero() {
+			return true // set aside for good
+		}
 		if n++; n > most {
 			return true
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trailpoll/trailpoll/agent/agenttest/s3test"
@@ -39,6 +40,9 @@ var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"
 //	                            takes, and waits for N more listings
 //	doubled FILE                wants each record twice
 //	nosecrets FILE…             wants no secret in stdout, stderr or files
+//	grab VAR FILE REGEXP        sets VAR to what the first group matches
+//	awaits REGEXP PROGRAM ARGS  runs the program until its output matches
+//	mend                        puts a good object of one record in place of the one that is none
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -56,8 +60,8 @@ func TestScript(t *testing.T) {
 				server.Put("logs", o.Key, o.Body)
 				server.Put("bad", o.Key, o.Body)
 			}
-			key := "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/03/111122223333_CloudTrail_us-east-1_20261103T2200Z_0000000000000000.json.gz"
-			server.Put("bad", key, []byte("no gzip"))
+			server.Put("bad", badKey, []byte("no gzip"))
+			e.Values[serverKey{}] = server
 			e.Values[s3Key{}] = server
 			e.Setenv("S3", server.URL())
 			e.Setenv("RECORDS", strconv.Itoa(records))
@@ -67,8 +71,62 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "doubled": doubled, "nosecrets": noSecrets, "rotate": rotate,
+			"awaits": awaitOutput, "grab": grab, "mend": mend,
 		},
 	})
+}
+
+// badKey is an object of the bucket "bad" that is none.
+const badKey = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/03/111122223333_CloudTrail_us-east-1_20261103T2200Z_0000000000000000.json.gz"
+
+type serverKey struct{}
+
+func grab(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: grab VAR FILE REGEXP")
+	}
+	pattern, err := regexp.Compile(args[2])
+	ts.Check(err)
+	text := ts.ReadFile(args[1])
+	m := pattern.FindStringSubmatch(text)
+	if len(m) != 2 {
+		ts.Fatalf("%s has no %s with one group:\n%s", args[1], args[2], text)
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: awaits REGEXP PROGRAM ARGS…")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			ts.Fatalf("the output never matches %s:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+		}
+	}
+}
+
+func mend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: mend")
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, err := z.Write([]byte(`{"Records":[{"eventID":"mended"}]}`))
+	ts.Check(errors.Join(err, z.Close()))
+	ts.Value(serverKey{}).(*s3test.Server).Put("bad", badKey, b.Bytes())
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

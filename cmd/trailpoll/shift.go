@@ -83,8 +83,8 @@ func (r *runner) shift(ctx context.Context, now *shift) (*shift, agent.Result, e
 		defer close(ended)
 		result, failure = now.agent.Run(stop, abort)
 	}()
-	r.desk.agent.Store(now.agent)
-	defer r.desk.agent.Store(nil)
+	r.desk.takes(now.agent, now.conf)
+	defer r.desk.takes(nil, now.conf)
 	r.manager.ready(now.conf, func() error { _, err := r.store.Stats(); return err })
 	now.answer(nil)
 

@@ -212,7 +212,7 @@ func wireOutput(a *config.Agent, o *config.Output, stdout io.Writer) (agent.Outp
 			return out, err
 		}
 		out.Output = to
-		out.Unacknowledged = l.Transport == string(syslog.UDP)
+		out.Unacknowledged = unacknowledged(o)
 	case config.TypeFile:
 		to, err := file.New(file.Config{
 			Path: o.File.Path, RotateSize: int64(o.File.RotateSize),
@@ -272,4 +272,9 @@ func tlsConfig(t *config.TLS) tlsconf.Config {
 		CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile,
 		ServerName: t.ServerName, MinVersion: t.MinVersion,
 	}
+}
+
+// unacknowledged reports whether an output's transport has no acknowledgement.
+func unacknowledged(o *config.Output) bool {
+	return o.Type == config.TypeSyslog && o.Syslog.Transport == string(syslog.UDP)
 }
