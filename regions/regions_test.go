@@ -2,6 +2,10 @@ package regions_test
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +50,56 @@ func compare(t *testing.T, service, got string, gotErr error, want string, wantE
 	t.Helper()
 	if got != want || (gotErr == nil) != (wantErr == nil) {
 		t.Errorf("%s: %q, %v; the SDK says %q, %v", service, got, gotErr, want, wantErr)
+	}
+}
+
+// Where there are FIPS endpoints is what the SDK's endpoint tables name, region
+// by region: its rules make up a name for every region.
+func TestFIPSIsTheSDKs(t *testing.T) {
+	for service, has := range map[string]func(string) bool{"s3": regions.HasS3FIPS, "sts": regions.HasSTSFIPS} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}",
+			"github.com/aws/aws-sdk-go-v2/service/"+service+"/internal/endpoints").Output()
+		if err != nil {
+			t.Skipf("the go command does not find the SDK: %v", err)
+		}
+		table, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "endpoints.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var named []string
+		for _, m := range regexp.MustCompile(`Region: +"([a-z0-9-]+)",\s+Variant: +(.*),`).FindAllStringSubmatch(string(table), -1) {
+			if strings.Contains(m[2], "FIPSVariant") {
+				named = append(named, m[1])
+			}
+		}
+		if len(named) < 6 {
+			t.Fatalf("%s: the table is not understood: %v", service, named)
+		}
+		for _, r := range regions.All() {
+			if has(r.Name) != slices.Contains(named, r.Name) {
+				t.Errorf("%s in %s: %t, the SDK names %v", service, r.Name, has(r.Name), named)
+			}
+		}
+	}
+	for name, want := range map[string]bool{"us-east-9": true, "cn-south-9": false, "mars": false} {
+		if regions.HasS3FIPS(name) != want {
+			t.Errorf("%s: %t", name, !want)
+		}
+	}
+}
+
+// Each partition's main region is one of its own.
+func TestMainRegions(t *testing.T) {
+	for _, p := range regions.Partitions() {
+		if at, ok := regions.PartitionOf(p.Main); !ok || at.ID != p.ID || !slices.ContainsFunc(regions.Of(p.ID), func(r regions.Region) bool { return r.Name == p.Main }) {
+			t.Errorf("%s: %s", p.ID, p.Main)
+		}
+		if got, ok := regions.ByID(p.ID); !ok || got.Main != p.Main {
+			t.Errorf("%s: %+v", p.ID, got)
+		}
+	}
+	if _, ok := regions.ByID("aws-mars"); ok {
+		t.Error("there is a partition on Mars")
 	}
 }
 
