@@ -278,7 +278,7 @@ func (c collector) Visit(node *ast.Node) {
 	case ok && c.look.names[i].path[0] == everything && len(c.look.names[i].path) == 1:
 		c.refuse(at.Location(), "record is the whole record", "name a member of it, as record.eventName")
 	case ok:
-		c.env[at.Value] = kindIn(at.Value).type_()
+		c.env[at.Value] = kindIn(at.Value).exprType()
 		if !slices.Contains(c.used, i) {
 			c.used = append(c.used, i)
 			c.look.names[i].node = c.look.want(c.look.names[i].path)
@@ -292,8 +292,8 @@ func (c collector) refuse(at file.Location, message, remedy string) {
 	}
 }
 
-// anchored reports whether a regular expression can match only where a
-// member's name stands, or at least a quoted name and a colon.
+// anchored reports whether a regular expression can match only where the name
+// of a member stands: a quote, a colon, and at most white space between.
 func anchored(pattern string) bool {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	return err == nil && tied(re.Simplify())
@@ -302,11 +302,26 @@ func anchored(pattern string) bool {
 func tied(re *syntax.Regexp) bool {
 	switch re.Op {
 	case syntax.OpLiteral:
-		s := string(re.Rune)
-		from := strings.IndexByte(s, '"')
-		return strings.Contains(s, `":`) || from >= 0 && strings.IndexByte(s[from+1:], '"') > 0
+		return strings.Contains(string(re.Rune), `":`)
 	case syntax.OpConcat:
-		return slices.ContainsFunc(re.Sub, tied)
+		quote := false // the last thing was a quote
+		for _, sub := range re.Sub {
+			if tied(sub) {
+				return true
+			}
+			switch sub.Op {
+			case syntax.OpLiteral:
+				if quote && sub.Rune[0] == ':' {
+					return true
+				}
+				quote = sub.Rune[len(sub.Rune)-1] == '"'
+			case syntax.OpStar, syntax.OpPlus, syntax.OpQuest: // \s* between them
+				quote = quote && len(sub.Sub) == 1 && sub.Sub[0].Op == syntax.OpCharClass
+			default:
+				quote = false
+			}
+		}
+		return false
 	case syntax.OpAlternate:
 		return !slices.ContainsFunc(re.Sub, func(r *syntax.Regexp) bool { return !tied(r) })
 	case syntax.OpCapture, syntax.OpPlus:

@@ -214,6 +214,8 @@ func TestWarnings(t *testing.T) {
 		{Rule{Drop, "", `kms\.amazonaws\.com`}, "not tied to a member"},
 		{Rule{Drop, "", `"eventName":"List|Describe`}, "not tied to a member"},
 		{Rule{Drop, "", `("eventName":"x")?y`}, "not tied to a member"},
+		{Rule{Drop, "", `"AssumeRole"`}, "not tied to a member"},
+		{Rule{Drop, "", `"AssumeRole".*:`}, "not tied to a member"},
 		{Rule{Drop, "", `"eventName":"(List|Describe)`}, ""},
 		{Rule{Drop, "", `"eventName"\s*:\s*"List`}, ""},
 		{Rule{Drop, "", `"(eventName|eventSource)":"x`}, ""},

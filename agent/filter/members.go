@@ -76,8 +76,8 @@ func kindOf(known types.Map, path []string) kind {
 	return dynamic
 }
 
-// type_ returns the type that the checker takes a kind for.
-func (k kind) type_() types.Type {
+// exprType returns the type that the checker takes a kind for.
+func (k kind) exprType() types.Type {
 	switch k {
 	case text:
 		return types.String

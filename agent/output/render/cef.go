@@ -51,7 +51,8 @@ func (w *worker) cef(dst []byte, rec *record.Record, raw []byte) ([]byte, error)
 	if w.top, err = w.members(w.top[:0], raw); err != nil {
 		return dst, err
 	}
-	c := cefWriter{worker: w, dst: dst, used: map[string]bool{}}
+	clear(w.used)
+	c := cefWriter{worker: w, dst: dst}
 	c.header()
 	c.where(rec)
 	w.buf = w.buf[:0] // members that have no key
@@ -76,8 +77,7 @@ func (w *worker) cef(dst []byte, rec *record.Record, raw []byte) ([]byte, error)
 // cefWriter writes one message.
 type cefWriter struct {
 	*worker
-	dst  []byte
-	used map[string]bool // keys that are there: a second one of the same name would hide the first
+	dst []byte
 }
 
 // find returns the text of the first member of this name that is a string.

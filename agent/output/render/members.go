@@ -29,10 +29,12 @@ type worker struct {
 	buf    []byte   // what is put together aside
 	text   []byte   // a string with its escapes undone
 	cut    cutter
+	used   map[string]bool // CEF's keys that are there: a second one of the same name would hide the first
 }
 
 func newWorker() *worker {
 	w := &worker{
+		used: map[string]bool{},
 		// What the splitter lets pass: names that occur twice, and escapes of
 		// half a surrogate pair.
 		opts: []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)},
