@@ -11,7 +11,7 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-fips demo test test-race test-real test-receivers simulate scale torture lint vuln fuzz bench cover clean FORCE
+.PHONY: help build build-fips demo test test-race test-real test-receivers loki simulate scale torture lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
@@ -49,8 +49,11 @@ test-race: ## the same under the race detector (but the corpus, which has no gor
 test-real: build bin/demo$(EXE) bin/versitygw$(EXE) ## tests against a real S3 server (Linux)
 	.ci/test-real
 
-test-receivers: build bin/versitygw$(EXE) ## tests against real receivers (Linux; rsyslog and syslog-ng must be installed, as .ci/fetch syslog does)
+test-receivers: build bin/versitygw$(EXE) ## tests against real receivers (Linux; .ci/fetch syslog collector installs them)
 	.ci/test-receivers
+
+loki: ## build Loki, 5 to 10 minutes, for make test-receivers to test against it as well
+	.ci/fetch loki
 
 simulate: ## a month of a bucket's life, with late objects, crashes and downtime, for SEEDS (1000) seeds
 	TRAILPOLL_SEEDS=$(or $(SEEDS),1000) $(GO) test ./agent -run TestInvariant3_Simulation$$ -v -timeout 0
