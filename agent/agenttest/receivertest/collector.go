@@ -49,7 +49,7 @@ type Collector struct {
 	said    bytes.Buffer // to be read after it has ended
 }
 
-// StartCollector starts the collector of agent/agenttest/otelcol over an empty,
+// StartCollector starts the collector of cmd/demo/otelcol over an empty,
 // absolute folder. Its error wraps ErrNoProgram where there is none.
 func StartCollector(dir string) (*Collector, error) {
 	program, err := FindProgram("otelcol", "TRAILPOLL_OTELCOL", "build it with .ci/fetch collector")
