@@ -124,7 +124,7 @@ func (c *resyncCounter) stream(ctx context.Context, st *stream, lanes []*lane) e
 	c.sum.Streams++
 	c.mu.Unlock()
 	for day := c.order.order.From.Truncate(daily); day.Before(c.order.order.To); day = day.AddDate(0, 0, 1) {
-		r := listing.Request{Prefix: st.prefix + dayFolder(day)}
+		r := listing.Request{Prefix: st.prefix + dayFolder(day), Limit: resyncPage}
 		for after := ""; ; {
 			page, err := s.resyncer.list(ctx, r)
 			c.mu.Lock()

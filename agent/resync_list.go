@@ -19,6 +19,9 @@ const (
 	// resyncWindow is how many objects of a part may be open before its walk
 	// waits.
 	resyncWindow = laneWindow / 2
+	// resyncPage is how many objects of a page are asked for: pages of several
+	// streams come at once, and there must be room for them.
+	resyncPage = listing.MaxEntries / 2
 	// resyncTouch is after how many pages it is written down how far a walk is,
 	// whether anything was sent or not.
 	resyncTouch = 16
@@ -88,7 +91,7 @@ func (w *relist) step(ctx context.Context) time.Duration {
 	folder, after := dayFolder(w.day), w.after
 	st.mu.Unlock()
 
-	r := listing.Request{Prefix: st.prefix + folder, Limit: resyncWindow}
+	r := listing.Request{Prefix: st.prefix + folder, Limit: resyncPage}
 	if strings.HasPrefix(after, folder) {
 		r.StartAfter = st.prefix + after
 	} else {

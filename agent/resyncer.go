@@ -148,25 +148,24 @@ func (r *resyncer) lanes(o *progress.Resync) []*lane {
 }
 
 // part returns a lane's part of a re-sync.
-func (r *resyncer) part(x *resync, l *lane) (*resyncLane, error) {
+func (r *resyncer) part(x *resync, l *lane) *resyncLane {
 	id := l.id
 	id.Resync = x.order.ID
 	r.mu.Lock()
 	p := r.parts[id]
 	r.mu.Unlock()
 	if p != nil {
-		return p, nil
-	}
-	covered, err := r.source.agent.resyncs.book.Covered(l.id)
-	if err != nil {
-		return nil, err
+		return p
 	}
 	head := x.heads[id]
-	p = &resyncLane{id: id, lane: l, of: x, head: head, covered: covered, done: head.Watermark == windowEnd}
+	p = &resyncLane{id: id, lane: l, of: x, head: head, done: head.Watermark == windowEnd}
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if was := r.parts[id]; was != nil {
+		return was
+	}
 	r.parts[id] = p
-	r.mu.Unlock()
-	return p, nil
+	return p
 }
 
 // how says how far a lane's part of a re-sync is.
@@ -246,10 +245,7 @@ func (r *resyncer) left() (busy bool, owed []*delivery) {
 		}
 		waits := false // for what won't come
 		for _, l := range r.lanes(&x.order) {
-			p, err := r.part(x, l)
-			if err != nil {
-				return true, nil
-			}
+			p := r.part(x, l)
 			l.of.mu.Lock()
 			done, denied := p.done, p.denied
 			l.of.mu.Unlock()
@@ -290,10 +286,7 @@ func (r *resyncer) feed(ctx context.Context) error {
 			if len(group) > 0 && group[0].lane.of != l.of {
 				begin()
 			}
-			p, err := r.part(x, l)
-			if err != nil {
-				return err
-			}
+			p := r.part(x, l)
 			held := l.out.isHeld()
 			l.of.mu.Lock()
 			done, w, denied := p.done, p.walk, p.denied
@@ -310,6 +303,14 @@ func (r *resyncer) feed(ctx context.Context) error {
 			case w != nil:
 				count(active, w)
 			case !held && !denied:
+				// Now, when what came before it in the lane is over.
+				covered, err := s.agent.resyncs.book.Covered(l.id)
+				if err != nil {
+					return err
+				}
+				l.of.mu.Lock()
+				p.covered = covered
+				l.of.mu.Unlock()
 				group = append(group, p)
 			}
 		}
