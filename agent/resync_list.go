@@ -17,8 +17,9 @@ const (
 	// it, may be of re-syncs.
 	resyncShare = 4
 	// resyncWindow is how many objects of a part may be open before its walk
-	// waits.
+	// waits, and how few until it goes on.
 	resyncWindow = laneWindow / 2
+	resyncRoom   = laneWindow / 8
 	// resyncPage is how many objects of a page are asked for: pages of several
 	// streams come at once, and there must be room for them.
 	resyncPage = listing.MaxEntries / 2
@@ -57,7 +58,7 @@ func (w *relist) start() {
 
 // room wakes the walk if it waits and can go on; the stream's mutex is held.
 func (w *relist) room() {
-	if w.full && slices.ContainsFunc(w.lanes, func(x *resyncLane) bool { return x.walk == w && x.open <= resyncWindow/2 }) {
+	if w.full && slices.ContainsFunc(w.lanes, func(x *resyncLane) bool { return x.walk == w && x.open <= resyncRoom }) {
 		w.full = false
 		w.stream.source.resyncer.push(w)
 	}
@@ -174,20 +175,22 @@ func (w *relist) end() {
 	w.touch()
 }
 
-// split sends parts that have no room off on their own, so that the others
-// need not wait for them; if none has, the walk waits. The stream's mutex is
-// held.
+// split has the walk wait if a part has no room. Where another has hardly
+// anything left to do, those that have none are sent off on their own instead.
+// The stream's mutex is held.
 func (w *relist) split() {
 	w.full = false
 	var full []*resyncLane
+	hungry := false
 	for _, x := range w.lanes {
 		if x.open > resyncWindow {
 			full = append(full, x)
 		}
+		hungry = hungry || x.open <= resyncRoom
 	}
 	switch {
 	case len(full) == 0:
-	case len(full) == len(w.lanes):
+	case !hungry:
 		w.full = true
 	default:
 		n := *w
