@@ -24,7 +24,7 @@ token = "hunter2"`, 1)
 	}{
 		{"private", secret, 0o600, "", ""},
 		{"readable", good, 0o644, "", ""},
-		{"readable secret", secret, 0o640, "", ": output.token: others can read the file (mode 0640), and a secret stands in it; "},
+		{"readable secret", secret, 0o644, "", ": output.token: others can read the file (mode 0644), and a secret stands in it; "},
 		{"readable reference", strings.Replace(secret, "hunter2", "file:"+filepath.Join(dir, "secret"), 1), 0o644, "", ""},
 		{"group writes", good, 0o660, ": others can write to it (mode 0660); ", ""},
 		{"others write", good, 0o602, ": others can write to it (mode 0602); ", ""},
@@ -72,7 +72,9 @@ func TestJudgeAccess(t *testing.T) {
 	}{
 		{0o600, 0, 0, false, false},
 		{0o600, 0, 1000, false, false},
-		{0o640, 0, 1000, false, true},
+		{0o640, 0, 1000, false, false},
+		{0o644, 0, 1000, false, true},
+		{0o640, 1000, 1000, false, true},
 		{0o600, 1000, 1000, false, false},
 		{0o600, 1001, 1000, true, false},
 		{0o600, 1001, 0, true, false},

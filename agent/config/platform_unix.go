@@ -33,7 +33,9 @@ func judgeAccess(mode fs.FileMode, owner, user int) access {
 		a.writable = fmt.Sprintf("others can write to it (mode %04o)", mode)
 		a.remedy = "run chmod go-w on it"
 	}
-	if mode&0o044 != 0 {
+	// A group that root lets read its file is one that was chosen for it: the
+	// agent's, when a package or "service install" has set it up.
+	if mode&0o004 != 0 || mode&0o040 != 0 && owner != 0 {
 		a.readable = fmt.Sprintf("others can read the file (mode %04o)", mode)
 	}
 	return a

@@ -88,7 +88,7 @@ func newRoot() *cobra.Command {
 		RunE:          help,
 	}
 	root.PersistentFlags().String("config", config.DefaultPath(), "the configuration `FILE`")
-	root.AddCommand(newRunCommand(), newStatusCommand(), newParkedCommand(), newPlanCommand(), newResyncCommand(), newConfigCommand(), newReloadCommand(), newRegionsCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newStatusCommand(), newParkedCommand(), newPlanCommand(), newResyncCommand(), newConfigCommand(), newReloadCommand(), newServiceCommand(), newRegionsCommand(), newVersionCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
 	})

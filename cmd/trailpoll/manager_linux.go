@@ -18,15 +18,15 @@ func manage(r *runner) error {
 		r.manager = nobody{}
 		return r.run()
 	}
-	m := &systemd{}
+	m := &systemManager{}
 	r.manager = m
 	defer m.close()
 	return r.run()
 }
 
-// systemd is the manager that Type=notify speaks of (sd_notify(3)). What it is
+// systemManager is the manager that Type=notify speaks of (sd_notify(3)). What it is
 // told is a courtesy: that it can't be told is no reason to stop working.
-type systemd struct {
+type systemManager struct {
 	once sync.Once
 	wg   sync.WaitGroup
 	done chan struct{}
@@ -35,9 +35,9 @@ type systemd struct {
 	alive func() error
 }
 
-func (m *systemd) tell(state string) { _, _ = daemon.SdNotify(false, state) }
+func (m *systemManager) tell(state string) { _, _ = daemon.SdNotify(false, state) }
 
-func (m *systemd) ready(conf *config.Config, alive func() error) {
+func (m *systemManager) ready(conf *config.Config, alive func() error) {
 	m.mu.Lock()
 	if alive != nil {
 		m.alive = alive
@@ -54,21 +54,21 @@ func (m *systemd) ready(conf *config.Config, alive func() error) {
 	})
 }
 
-func (m *systemd) reloading() { m.tell(daemon.SdNotifyReloading) }
+func (m *systemManager) reloading() { m.tell(daemon.SdNotifyReloading) }
 
 // stopping also asks for the time that the drain may take, which the unit does
 // not know of.
-func (m *systemd) stopping(within time.Duration) {
+func (m *systemManager) stopping(within time.Duration) {
 	m.tell(fmt.Sprintf("%s\nSTATUS=delivering what is in flight\nEXTEND_TIMEOUT_USEC=%d",
 		daemon.SdNotifyStopping, (within + 15*time.Second).Microseconds()))
 }
 
-func (m *systemd) logFile(string) string { return "" } // the journal
+func (m *systemManager) logFile(string) string { return "" } // the journal
 
 // watch tells the watchdog that the program lives as long as its checkpoint
 // answers. A checkpoint that says what is wrong with it does answer: ending is
 // then the agent's own affair.
-func (m *systemd) watch(every time.Duration) {
+func (m *systemManager) watch(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -87,7 +87,7 @@ func (m *systemd) watch(every time.Duration) {
 	}
 }
 
-func (m *systemd) close() {
+func (m *systemManager) close() {
 	m.once.Do(func() { m.done = make(chan struct{}) })
 	close(m.done)
 	m.wg.Wait()
