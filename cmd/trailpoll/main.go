@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -22,10 +21,6 @@ const (
 	exitUsage  = 2 // wrong usage or configuration
 	exitHeld   = 4 // another agent holds the state
 )
-
-func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
-}
 
 // exitError is an error that decides the exit code.
 type exitError struct {
