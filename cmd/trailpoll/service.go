@@ -56,6 +56,7 @@ func newServiceCommand() *cobra.Command {
 	}
 	status.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	c.AddCommand(install, status)
+	addSetup(c)
 	for _, x := range []struct {
 		use, short string
 		do         func(io.Writer) error
