@@ -62,7 +62,7 @@ func read(path string) ([]byte, access, *Problem) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, access{}, &Problem{File: path, Message: "there is no such file",
-			Remedy: `begin with what "trailpoll config example" prints, or name another with --config`}
+			Remedy: `write one with "trailpoll config init", or name another with --config`}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, access{}, &Problem{File: path, Message: "the file may not be read",
 			Remedy: "give it to the user that the agent runs as"}

@@ -10,7 +10,7 @@ import (
 )
 
 func newConfigCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Validate the configuration, or print a commented example", Args: cobra.NoArgs, RunE: help}
+	c := &cobra.Command{Use: "config", Short: "Write a first configuration, validate one, or print a commented example", Args: cobra.NoArgs, RunE: help}
 	var sample string
 	var asJSON bool
 	validate := &cobra.Command{
@@ -38,7 +38,7 @@ func newConfigCommand() *cobra.Command {
 	}
 	validate.Flags().StringVar(&sample, "filter-sample", "", "a log `FILE` to try the filters on")
 	validate.Flags().BoolVar(&asJSON, "json", false, "with --filter-sample: print JSON")
-	c.AddCommand(validate, &cobra.Command{
+	c.AddCommand(newInitCommand(), validate, &cobra.Command{
 		Use:   "example",
 		Short: "Print an example that shows every key with its default",
 		Args:  cobra.NoArgs,

@@ -3,7 +3,11 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -23,3 +27,29 @@ func group(info fs.FileInfo) int {
 	}
 	return -1
 }
+
+// forService lets the service's group read a configuration that root writes,
+// if the service is installed.
+func forService(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	g, err := user.LookupGroup(serviceGroup)
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return err
+	}
+	if err := os.Chown(path, -1, gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o640) //nolint:gosec // the service's group, and nobody else
+}
+
+// serviceGroup is the group of the service's user.
+const serviceGroup = "trailpoll"

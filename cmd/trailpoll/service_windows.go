@@ -305,3 +305,12 @@ func uninstallService(out io.Writer) error {
 	_, err = fmt.Fprintln(out, "the service is removed; configuration, state and log stay")
 	return err
 }
+
+// forService gives a configuration the rights that the service needs, and
+// takes all others, where an administrator writes it.
+func forService(path string) error {
+	if !windows.GetCurrentProcessToken().IsElevated() {
+		return nil
+	}
+	return setRights(path, acl.ConfigSDDL(serviceName))
+}

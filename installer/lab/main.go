@@ -77,7 +77,8 @@ type lab struct {
 	batch     int
 	server    *s3test.Server
 	tally     receivertest.Tally
-	rounds    int // of objects put; one request at a time
+	rounds    int       // of objects put; one request at a time
+	next      time.Time // the stamp that the next round begins with
 }
 
 func (l *lab) serve(objects, records int) error {
@@ -147,10 +148,15 @@ batch_wait = "100ms"
 // put puts objects into the bucket and expects their records.
 func (l *lab) put(objects, records int) {
 	l.rounds++
-	from := time.Now().UTC().Add(-48 * time.Hour).Add(time.Duration(l.rounds) * time.Hour)
+	slots := max(1, objects/10)
+	if l.next.IsZero() {
+		l.next = time.Now().UTC().Add(-72 * time.Hour)
+	}
+	from := l.next
+	l.next = from.Add(time.Duration(slots) * 5 * time.Minute)           // in front of all that is there
 	for o := range corpus.New(uint64(l.rounds)).Objects(corpus.Traffic{ //nolint:gosec // never negative
 		Accounts: 1, Regions: corpus.Regions()[:1], LogTypes: []string{corpus.CloudTrail},
-		From: from, Slots: max(1, objects/10), FilesPerSlot: min(10, objects), Records: records, OneTrail: true,
+		From: from, Slots: slots, FilesPerSlot: min(10, objects), Records: records, OneTrail: true,
 	}) {
 		for i := range o.Records {
 			l.tally.Expect(o.Records[i].Raw, o.Records[i].EventID)
