@@ -56,11 +56,11 @@ func serviceState() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return readState(shown)
+	return unitState(shown)
 }
 
-// readState reads what systemctl show prints.
-func readState(shown string) (string, error) {
+// unitState reads what systemctl show prints.
+func unitState(shown string) (string, error) {
 	values := map[string]string{}
 	for line := range strings.Lines(shown) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
