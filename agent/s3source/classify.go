@@ -35,6 +35,7 @@ const (
 	opHead
 	opInspect
 	opIdentity
+	opReach
 )
 
 // reads reports whether the call reads an object.
@@ -43,7 +44,7 @@ func (o operation) reads() bool { return o == opGet || o == opInspect }
 // call is one call, as its errors name it.
 type call struct {
 	op           operation
-	bucket, rest string // rest: the prefix or key, of which opHead has none; opIdentity has neither
+	bucket, rest string // rest: the prefix or key, of which opHead has none; opIdentity has neither, opReach has a URL
 }
 
 // String returns the call as a gerund.
@@ -51,6 +52,8 @@ func (c call) String() string {
 	switch c.op {
 	case opIdentity:
 		return "asking STS who we are"
+	case opReach:
+		return "connecting to " + c.rest
 	case opHead:
 		return "asking for " + bucketName(c.bucket)
 	case opInspect:
@@ -338,7 +341,7 @@ func (s *Source) byCode(what call, region string, a *answer) (verdict, bool) {
 
 	case "ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired":
 		return verdict{fault.BadCredentials, "the session token has expired: give the agent new credentials"}, true
-	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException":
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "XAdminUserNotFound": // the last is versitygw's
 		return verdict{fault.BadCredentials, "S3 does not know the access key:" +
 			" it was deleted, or belongs to another AWS partition"}, true
 	case "SignatureDoesNotMatch", "InvalidSignatureException":

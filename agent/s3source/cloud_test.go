@@ -159,7 +159,11 @@ func (c *cloud) verify(r *http.Request, body []byte, service string) (k key4, co
 	err = v4.NewSigner().SignHTTP(r.Context(), aws.Credentials{AccessKeyID: scope[0], SecretAccessKey: k.secret, SessionToken: k.token},
 		again, hash, service, scope[2], at, func(o *v4.SignerOptions) { o.DisableURIPathEscaping = service == "s3" })
 	if err != nil || !strings.HasSuffix(again.Header.Get("Authorization"), "Signature="+fields["Signature"]) {
-		return k, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided."
+		message = "The request signature we calculated does not match the signature you provided."
+		if service == "sts" { // which shows what it made of the request
+			message += " The Canonical String for this request should have been 'POST / x-amz-security-token:" + k.token + "'"
+		}
+		return k, "SignatureDoesNotMatch", message
 	}
 	return k, "", ""
 }

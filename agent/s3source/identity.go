@@ -3,6 +3,7 @@ package s3source
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -280,4 +281,28 @@ func (s *Source) Endpoints() []Endpoint {
 		out = append(out, Endpoint{"STS", "https://" + host})
 	}
 	return out
+}
+
+// Reach connects to a server as the source's own calls do: through the proxy,
+// with its certificates. Any answer will do; its Date is returned (UTC, whole
+// seconds), zero if it has none. The error is a fault.Error, or wraps ctx's.
+func (s *Source) Reach(ctx context.Context, e Endpoint) (time.Time, error) {
+	what := call{op: opReach, rest: e.URL}
+	if _, err := s.credentials(); err != nil { // makes the client
+		return time.Time{}, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, e.URL, nil)
+	if err != nil {
+		return time.Time{}, &fault.Error{Kind: fault.Misconfigured, Op: what.String(), Err: errors.New("it is not a URL"), Hint: "check endpoint and sts_endpoint"}
+	}
+	resp, err := s.http.Do(r)
+	if err != nil {
+		return time.Time{}, s.classify(ctx, what, "", err)
+	}
+	_ = resp.Body.Close()
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}, nil //nolint:nilerr // reached it is
+	}
+	return at.UTC(), nil
 }

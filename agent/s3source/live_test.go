@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +73,27 @@ func TestRealServer(t *testing.T) {
 	odd := slices.DeleteFunc(oddKeys(), func(k string) bool { return strings.ContainsAny(k, "\x01\x1f") })
 	t.Run("named region", func(t *testing.T) { conformance(t, source(), odd, put) })
 	t.Run("auto", func(t *testing.T) { conformance(t, source(auto), odd, put) })
+	t.Run("process and profile", func(t *testing.T) {
+		if runtime.GOOS == "windows" {
+			t.Skip("the command is that of a Unix shell")
+		}
+		command := printing(t, map[string]any{"Version": 1, "AccessKeyId": key, "SecretAccessKey": secret})
+		file := filepath.Join(t.TempDir(), "aws")
+		write(t, file, "[p]\naws_access_key_id = "+key+"\naws_secret_access_key = "+secret+"\n")
+		for _, c := range []Credentials{{Type: Process, Command: command}, {Type: Profile, Profile: "p", SharedFiles: []string{file}}} {
+			if err := calls(t.Context(), source(using(c)), "list"); err != nil {
+				t.Errorf("%v: %v", c, err)
+			}
+		}
+	})
+	t.Run("rotated", func(t *testing.T) {
+		stale := Credentials{Type: Static, AccessKeyID: "AKGONE", SecretAccessKey: "gone", Reload: func() (Keys, error) {
+			return Keys{AccessKeyID: key, SecretAccessKey: secret}, nil
+		}}
+		if err := calls(t.Context(), source(using(stale)), "list"); err != nil {
+			t.Error(err)
+		}
+	})
 	for what, tt := range map[string]struct {
 		change func(*Config)
 		kind   fault.Kind

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
@@ -245,7 +246,7 @@ func (c *Credentials) profile() string {
 // redirected request can steal.
 func (p *provider) options() []func(*awsconfig.LoadOptions) error {
 	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(p.http),
+		awsconfig.WithHTTPClient(p.buildable()),
 		awsconfig.WithLogger(logging.Nop{}),
 		awsconfig.WithRetryer(newRetryer),
 		awsconfig.WithAppID(appID),
@@ -270,6 +271,24 @@ func (p *provider) options() []func(*awsconfig.LoadOptions) error {
 		}
 	}
 	return options
+}
+
+// buildable returns a client like ours, of the only kind that the SDK can add
+// the certificates to that AWS_CA_BUNDLE or a profile's ca_bundle names: with
+// any other it fails where they are set.
+func (p *provider) buildable() awsconfig.HTTPClient {
+	ours, ok := p.http.Transport.(*stallTransport)
+	if !ok {
+		return p.http
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		from := ours.base
+		t.Proxy, t.OnProxyConnectResponse = from.Proxy, from.OnProxyConnectResponse
+		t.DialContext, t.TLSClientConfig = from.DialContext, from.TLSClientConfig.Clone()
+		t.TLSHandshakeTimeout, t.ResponseHeaderTimeout = from.TLSHandshakeTimeout, from.ResponseHeaderTimeout
+		// Asked once an hour, by a client that is not kept.
+		t.DisableKeepAlives = true
+	})
 }
 
 // checkProfile fails for a profile that says nothing of credentials: the SDK

@@ -2,9 +2,11 @@ package s3source
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,9 +63,10 @@ func printing(t *testing.T, v any) string {
 }
 
 // Each way in, against a counterpart that verifies what it is shown; and where
-// it is closed, the error that says so. Nothing falls through to the keys that
+// it is closed, the error that says so, and shows nothing secret: all secrets
+// here have hunter2 in them. Nothing falls through to the keys that
 // lie about in the environment and the home directory.
-func TestWaysIn(t *testing.T) {
+func TestInvariant10_EachWayIn(t *testing.T) {
 	type world struct {
 		*cloud
 		s3, sts, imds string
@@ -264,6 +267,11 @@ func TestWaysIn(t *testing.T) {
 			w.revoke(c.AccessKeyID)
 			return c
 		}},
+		{name: "role with a wrong secret, and an answer that tells the token", text: "[redacted]", hint: "not that of the access key", set: func(w *world) Credentials {
+			k, _ := w.issue(userARN, time.Hour)
+			return Credentials{Type: Static, AccessKeyID: k.AccessKeyID, SecretAccessKey: k.SecretAccessKey + "x", SessionToken: k.SessionToken,
+				Roles: roles(Role{ARN: readARN})}
+		}},
 		{name: "STS is down", kind: fault.Temporary, text: "assuming " + readARN + ": ServiceUnavailable", set: func(w *world) Credentials {
 			w.stsDown = true
 			return w.user(Role{ARN: readARN}, w.sts)
@@ -354,6 +362,35 @@ func (c *cloud) user(r Role, sts string) Credentials {
 func sessionOf(role, name string) string {
 	part := strings.Split(role, ":")
 	return "arn:" + part[1] + ":sts::" + part[4] + ":assumed-" + part[5] + "/" + name
+}
+
+// A network that inspects TLS has its certificate in AWS_CA_BUNDLE or in a
+// profile: the SDK fails over that if it can't add it.
+func TestCABundle(t *testing.T) {
+	noHome(t)
+	c := newCloud(t)
+	s3, sts, _ := c.listen()
+	tls := httptest.NewTLSServer(http.HandlerFunc(c.serveSTS))
+	defer tls.Close()
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw})))
+	k, _ := c.issue(userARN, 0)
+	c.roles[readARN] = trustPolicy{principal: userARN}
+	files := filepath.Join(dir, "aws")
+	write(t, files, "[base]\naws_access_key_id = "+k.AccessKeyID+"\naws_secret_access_key = "+k.SecretAccessKey+
+		"\n[audit]\nrole_arn = "+readARN+"\nsource_profile = base\nca_bundle = "+ca+"\n")
+	profile := Credentials{Type: Profile, Profile: "audit", SharedFiles: []string{files}}
+	profile.STSEndpoint = tls.URL
+	if err := calls(t.Context(), at(t, s3, using(profile)), "list"); err != nil {
+		t.Errorf("a profile's: %v", err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", ca)
+	t.Setenv("AWS_ACCESS_KEY_ID", k.AccessKeyID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", k.SecretAccessKey)
+	if err := calls(t.Context(), at(t, s3, using(Credentials{STSEndpoint: sts})), "list"); err != nil {
+		t.Errorf("the environment's: %v", err)
+	}
 }
 
 // What an explicit type does not read, it does not trip over either.
@@ -675,6 +712,28 @@ func TestClockIsOff(t *testing.T) {
 		err := calls(t.Context(), s, "list")
 		if fault.KindOf(err) != fault.BadCredentials || !strings.Contains(fault.HintOf(err), "set this machine's clock") {
 			t.Errorf("role=%t: %v, hint %q", withRole, err, fault.HintOf(err))
+		}
+	}
+}
+
+// Whether a server is reached at all, and what its clock says.
+func TestReach(t *testing.T) {
+	c := newCloud(t)
+	s3, _, _ := c.listen()
+	s := at(t, s3)
+	e := s.Endpoints()
+	if len(e) != 1 || e[0] != (Endpoint{"S3", s3}) {
+		t.Fatalf("%+v", e)
+	}
+	if when, err := s.Reach(t.Context(), e[0]); err != nil || time.Since(when) > time.Minute || when.IsZero() {
+		t.Errorf("%v, %v", when, err)
+	}
+	for url, want := range map[string]fault.Kind{
+		"http://127.0.0.1:1": fault.Unreachable, "https://" + strings.TrimPrefix(s3, "http://"): fault.Unreachable, "://": fault.Misconfigured,
+	} {
+		_, err := s.Reach(t.Context(), Endpoint{"S3", url})
+		if fault.KindOf(err) != want || fault.HintOf(err) == "" || !strings.HasPrefix(err.Error(), "connecting to "+url+": ") {
+			t.Errorf("%s: %v: %v, hint %q", url, fault.KindOf(err), err, fault.HintOf(err))
 		}
 	}
 }
