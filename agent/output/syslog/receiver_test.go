@@ -168,8 +168,8 @@ type receiver struct {
 	wire  bytes.Buffer // all bytes that were taken
 }
 
-func newReceiver(t *testing.T, framing Framing, conf *tls.Config) *receiver {
-	r := &receiver{t: t, addr: "127.0.0.1:0", framing: framing, tls: conf, conns: map[net.Conn]bool{}}
+func newReceiver(t *testing.T, framing Framing, conf *tls.Config, style ...MessageFormat) *receiver {
+	r := &receiver{t: t, style: append(style, RFC5424)[0], addr: "127.0.0.1:0", framing: framing, tls: conf, conns: map[net.Conn]bool{}}
 	r.listen()
 	t.Cleanup(r.shut)
 	return r
@@ -288,6 +288,19 @@ func (r *receiver) serve(raw, conn net.Conn, f outputtest.Fault) {
 	}
 }
 
+// connections is how many came.
+func (r *receiver) connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.came
+}
+
+func (r *receiver) setAnswer(answer func(msg []byte) string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
 // serveRELP reads RELP by the letter, without any of the code under test.
 func (r *receiver) serveRELP(raw, conn net.Conn, f outputtest.Fault) error {
 	in := bufio.NewReader(conn)
@@ -355,8 +368,11 @@ func (r *receiver) serveRELP(raw, conn net.Conn, f outputtest.Fault) error {
 			if err != nil {
 				return fmt.Errorf("TestInvariant11: %w", err)
 			}
-			if r.answer != nil {
-				say = r.answer(m.msg)
+			r.mu.Lock()
+			answer := r.answer
+			r.mu.Unlock()
+			if answer != nil {
+				say = answer(m.msg)
 			}
 			if strings.HasPrefix(say, "200") {
 				r.mu.Lock()
@@ -424,13 +440,13 @@ type datagramReceiver struct {
 	wg    sync.WaitGroup
 }
 
-func newDatagramReceiver(t *testing.T) *datagramReceiver {
+func newDatagramReceiver(t *testing.T, style ...MessageFormat) *datagramReceiver {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.(*net.UDPConn).SetReadBuffer(8 << 20)
-	r := &datagramReceiver{t: t, conn: conn}
+	r := &datagramReceiver{t: t, style: append(style, RFC5424)[0], conn: conn}
 	r.wg.Go(r.serve)
 	t.Cleanup(r.shut)
 	return r

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type relp struct {
 	route   *route
 	format  *formatter
 	session *session // nil until needed; kept when broken, until the next is made
+	suspects
 }
 
 // write sends the batch and waits for all answers, so that its confirmation is
@@ -57,7 +59,7 @@ func (r *relp) write(ctx context.Context, b *record.Batch) (record.Confirmation,
 	if err := r.connect(ctx); err != nil {
 		return nil, err
 	}
-	refused, kind, err := r.session.send(ctx, r.format, b)
+	refused, kind, err := r.deliver(ctx, b)
 	if err != nil {
 		// A crash here, or this error: what the receiver has answered of the
 		// batch comes again, and nothing else.
@@ -68,7 +70,40 @@ func (r *relp) write(ctx context.Context, b *record.Batch) (record.Confirmation,
 		r.drop()
 		return nil, err
 	}
+	r.suspects.works()
 	return nil, leftOut(r.session.t.op, refused, kind)
+}
+
+// deliver sends the batch, and of what is suspected one after the other.
+func (r *relp) deliver(ctx context.Context, b *record.Batch) (refused []fault.RecordRefusal, kind fault.Kind, err error) {
+	var last, never, first []int // nil: all
+	if !r.suspects.idle() {
+		last, never = r.suspects.of(b)
+		first = except(len(b.Records), last, never)
+	}
+	r.session.window = r.suspects.window(r.window)
+	blame := func(alone bool) {
+		if ctx.Err() == nil && receiverBroke(err) {
+			r.suspects.broke(r.session.unanswered(b), alone)
+		}
+	}
+	if refused, kind, err = r.session.send(ctx, r.format, b, first); err != nil {
+		blame(false)
+		return nil, 0, err
+	}
+	for _, i := range last {
+		var more []fault.RecordRefusal
+		var worst fault.Kind
+		if more, worst, err = r.session.send(ctx, r.format, b, []int{i}); err != nil {
+			blame(true)
+			return nil, 0, err
+		}
+		refused = append(refused, more...)
+		if worst == fault.TooLarge {
+			kind = worst
+		}
+	}
+	return append(refused, refusedUnsent(b, never)...), kind, nil
 }
 
 // connect sees to it that there is a session.
@@ -332,14 +367,30 @@ func (s *session) await(ctx context.Context, most int) error {
 	}
 }
 
-// send writes the batch's frames and returns, when all are answered, the records
-// that were left out or refused. After an error the session is broken.
-func (s *session) send(ctx context.Context, f *formatter, b *record.Batch) ([]fault.RecordRefusal, fault.Kind, error) {
+// unanswered returns the first record that waits for an answer, nil for none.
+func (s *session) unanswered(b *record.Batch) *record.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.flight.records {
+		if i != answered {
+			return &b.Records[i]
+		}
+	}
+	return nil
+}
+
+// send writes the frames of the batch's records that only names (nil: all) and
+// returns, when all are answered, those that were left out or refused. After an
+// error the session is broken.
+func (s *session) send(ctx context.Context, f *formatter, b *record.Batch, only []int) ([]fault.RecordRefusal, fault.Kind, error) {
 	defer s.raw.during(ctx)()
 	s.begin()
 	var out []fault.RecordRefusal
 	worst := fault.Refused
 	for i := range b.Records {
+		if only != nil && !slices.Contains(only, i) {
+			continue
+		}
 		why, kind := f.message(&b.Records[i])
 		if why != "" {
 			out = append(out, fault.RecordRefusal{Index: i, Answer: why})
@@ -348,7 +399,7 @@ func (s *session) send(ctx context.Context, f *formatter, b *record.Batch) ([]fa
 			}
 			continue
 		}
-		if i > 0 && len(s.flight.records) >= s.window { // only then can it be reached
+		if len(s.flight.records) >= s.window { // only then can it be reached
 			if err := s.flush(ctx, s.window-1); err != nil {
 				return nil, 0, err
 			}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,12 +118,12 @@ func FuzzRELP(f *testing.F) {
 // are taken.
 func TestInvariant5_RELPRefusesOne(t *testing.T) {
 	in := newReceiver(t, relpFraming, nil)
-	in.answer = func(msg []byte) string {
+	in.setAnswer(func(msg []byte) string {
 		if bytes.Contains(msg, []byte(`"n-3"`)) || bytes.Contains(msg, []byte(`"n-7"`)) {
 			return "500 could not\x1b process message"
 		}
 		return "200 OK"
-	}
+	})
 	o := open(t, Config{Transport: RELP, Addresses: []string{in.addr}})
 	for range 2 {
 		err := o.Send(t.Context(), batch(outputtest.Numbered("n", 20)))
@@ -135,8 +136,8 @@ func TestInvariant5_RELPRefusesOne(t *testing.T) {
 	if n := len(in.Records()); n != 36 {
 		t.Errorf("%d records", n)
 	}
-	if in.came != 1 {
-		t.Errorf("%d connections", in.came)
+	if in.connections() != 1 {
+		t.Errorf("%d connections", in.connections())
 	}
 }
 
@@ -144,22 +145,25 @@ func TestInvariant5_RELPRefusesOne(t *testing.T) {
 // it goes through.
 func TestRELPWindow(t *testing.T) {
 	in := newReceiver(t, relpFraming, nil)
-	var o *Output
-	most := 0
-	in.answer = func([]byte) string {
-		s := o.to.(*relp).session
+	o := open(t, Config{Transport: RELP, Addresses: []string{in.addr}})
+	r := o.to.(*relp)
+	r.window = 7
+	if err := r.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := r.session
+	var most atomic.Int64
+	in.setAnswer(func([]byte) string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		most = max(most, s.flight.open)
+		most.Store(max(most.Load(), int64(s.flight.open)))
 		return "200 OK"
-	}
-	o = open(t, Config{Transport: RELP, Addresses: []string{in.addr}})
-	o.to.(*relp).window = 7
+	})
 	if err := o.Send(t.Context(), batch(outputtest.Numbered("n", 500))); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(in.Records()); n != 500 || most > 7 || most < 2 {
-		t.Errorf("%d records, %d at once", n, most)
+	if n := len(in.Records()); n != 500 || most.Load() > 7 || most.Load() < 2 {
+		t.Errorf("%d records, %d at once", n, most.Load())
 	}
 }
 

@@ -85,8 +85,7 @@ func TestConformance(t *testing.T) {
 			outputtest.Run(t, outputtest.Suite{
 				Connections: 1, Unacknowledged: true, MaxRecord: 50_000,
 				New: func(t *testing.T) (outputtest.Output, outputtest.Receiver) {
-					in := newDatagramReceiver(t)
-					in.style = style
+					in := newDatagramReceiver(t, style)
 					return open(t, Config{Transport: UDP, MessageFormat: style, Addresses: []string{in.conn.LocalAddr().String()}}), in
 				},
 			})
@@ -108,8 +107,7 @@ func conformance(t *testing.T, style MessageFormat, transport Transport, framing
 			if transport == TLS || transport == RELPTLS {
 				serve, conf.TLS = mutual(t)
 			}
-			in := newReceiver(t, framing, serve)
-			in.style = style
+			in := newReceiver(t, framing, serve, style)
 			conf.Addresses = []string{in.addr}
 			return open(t, conf), in
 		}
@@ -157,8 +155,7 @@ func TestGolden(t *testing.T) {
 		}
 		conf := Config{Hostname: "collector-1.example.com", MessageFormat: style}
 		for framing, transport := range map[Framing]Transport{OctetCounting: TCP, LF: TCP, relpFraming: RELP} {
-			in := newReceiver(t, framing, nil)
-			in.style = style
+			in := newReceiver(t, framing, nil, style)
 			conf.Transport, conf.Framing, conf.Addresses = transport, framing, []string{in.addr}
 			if framing == relpFraming {
 				conf.Framing = ""
@@ -173,8 +170,7 @@ func TestGolden(t *testing.T) {
 			outputtest.Golden(t, "syslog-"+string(framing)+suffix+".txt", in.wire.Bytes(), *update)
 			in.mu.Unlock()
 		}
-		in := newDatagramReceiver(t)
-		in.style = style
+		in := newDatagramReceiver(t, style)
 		conf.Transport, conf.Framing, conf.Addresses = UDP, "", []string{in.conn.LocalAddr().String()}
 		if err := open(t, conf).Send(t.Context(), batch(goldenRecords())); err != nil {
 			t.Fatal(err)
