@@ -74,7 +74,7 @@ var rsyslogInputs = map[string]string{
 	ListenUDP:     `input(type="imudp" address="127.0.0.1" port="@PORT@" rcvbufSize="8m" ruleset="@NAME@")` + "\n",
 	ListenTCP:     `input(type="imptcp" address="127.0.0.1" port="@PORT@" ruleset="@NAME@" supportOctetCountedFraming="on" maxFrameSize="300000")` + "\n",
 	ListenTLS:     `input(type="imtcp" address="127.0.0.1" port="@PORT@" ruleset="@NAME@" supportOctetCountedFraming="on")` + "\n",
-	ListenRELP:    `input(type="imrelp" address="127.0.0.1" port="@PORT@" maxDataSize="300k" ruleset="@NAME@")` + "\n",
+	ListenRELP:    `input(type="imrelp" address="127.0.0.1" port="@PORT@" maxDataSize="300k" oversizeMode="abort" ruleset="@NAME@")` + "\n",
 	ListenRELPTLS: rsyslogRELPTLS,
 }
 
@@ -196,7 +196,7 @@ func (d *Daemon) Addr(listener string) string { return d.ports[listener] }
 
 // Start starts the daemon and waits until it listens.
 func (d *Daemon) Start(ctx context.Context) error {
-	_ = os.Remove(d.path("pid")) // of one that was killed
+	_ = os.Remove(d.path("pid"))                             // of one that was killed
 	d.process = exec.Command(d.command[0], d.command[1:]...) //nolint:gosec // a program that NewRsyslog or NewSyslogNG found
 	d.process.Env = append(os.Environ(), d.env...)
 	d.process.Stdout, d.process.Stderr = &d.said, &d.said

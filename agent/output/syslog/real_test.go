@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/agenttest/receivertest"
+	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/output/outputtest"
 	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
 	"github.com/trailpoll/trailpoll/agent/record"
@@ -237,6 +238,34 @@ func TestInvariant1_RealReceiversRefuse(t *testing.T) {
 		}
 		if got := d.stored(t, v.listener); len(got) > 0 {
 			t.Errorf("%s: %d messages stored", v.transport, len(got))
+		}
+	}
+}
+
+// A real receiver that breaks the session at a message over its limit takes all
+// the others, and the one is refused.
+func TestInvariant5_RealReceiverAborts(t *testing.T) {
+	d := newDaemon(t, receivertest.NewRsyslog)
+	o := open(t, Config{Transport: RELP, Addresses: []string{d.Addr(receivertest.ListenRELP)}, MaxMessage: 1 << 20, Timeout: 5 * time.Second})
+	records := outputtest.Numbered("n", 10)
+	records[4].Raw = []byte(`{"x":"` + strings.Repeat("y", 400_000) + `"}`)
+	var err error
+	for range 20 {
+		if err = o.Send(t.Context(), batch(records)); len(fault.RefusalsOf(err)) > 0 {
+			break
+		}
+	}
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Kind != fault.Refused || len(e.Records) != 1 || e.Records[0].Index != 4 {
+		t.Fatalf("%v", err)
+	}
+	there := map[string]bool{}
+	for _, s := range d.stored(t, receivertest.ListenRELP) {
+		there[string(s.Text)] = true
+	}
+	for i, r := range records {
+		if there[string(r.Raw)] != (i != 4) {
+			t.Errorf("record %d is stored: %v", i, i == 4)
 		}
 	}
 }
