@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -28,8 +29,23 @@ func TestDocumentedOutputs(t *testing.T) {
 			t.Fatal("a block without an end")
 		}
 		n++
-		if _, warnings, err := config.Parse("outputs.md", []byte(source+block), env); err != nil || len(warnings) > 0 {
+		c, warnings, err := config.Parse("outputs.md", []byte(source+block), env)
+		if err != nil || len(warnings) > 0 {
 			t.Errorf("%v %v in\n%s", err, warnings, block)
+		}
+		for i := 0; c != nil && i < len(c.Outputs); i++ {
+			o := &c.Outputs[i]
+			if o.Type != config.TypeHTTPS || o.HTTPS.TLS.CAFile != "" || o.HTTPS.TLS.CertFile != "" {
+				continue // files that are not here
+			}
+			out, err := wireOutput(&c.Agent, o, io.Discard)
+			if err != nil {
+				t.Errorf("%v in\n%s", err, block)
+				continue
+			}
+			if err := out.Output.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		rest = after
 	}
