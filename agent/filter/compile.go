@@ -34,7 +34,7 @@ func (l *lookup) compile(when string) (*vm.Program, []int, *mistake) {
 		expr.DisableBuiltin("now"), // or the same record would be kept one day and dropped the next
 		expr.Function(has, func(...any) (any, error) { return nil, errNotAPath }, new(func(any) bool)),
 	}
-	if _, err := expr.Compile(when, append(options, expr.Env(known), expr.Patch(plainPaths{known}))...); err != nil {
+	if _, err := expr.Compile(when, append(options, expr.Env(known))...); err != nil {
 		return nil, nil, explain(err, known)
 	}
 	tree, err := parser.Parse(when)
@@ -119,38 +119,6 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// pathOf returns the members that a node names one below the other.
-func pathOf(node ast.Node, known types.Map) ([]string, bool) {
-	switch n := node.(type) {
-	case *ast.IdentifierNode:
-		_, ok := known[n.Value]
-		return []string{n.Value}, ok
-	case *ast.ChainNode:
-		return pathOf(n.Node, known)
-	case *ast.MemberNode:
-		name, ok := n.Property.(*ast.StringNode)
-		if !ok || n.Method {
-			return nil, false
-		}
-		path, ok := pathOf(n.Node, known)
-		return append(path, name.Value), ok
-	}
-	return nil, false
-}
-
-// plainPaths makes a?.b into a.b where both are members: what is absent is no
-// error anyway, and an unknown name behind a question mark would go unnoticed.
-type plainPaths struct{ known types.Map }
-
-// Visit is called for each node by ast.Walk.
-func (p plainPaths) Visit(node *ast.Node) {
-	if n, ok := (*node).(*ast.MemberNode); ok && n.Optional {
-		if _, ok := pathOf(n, p.known); ok {
-			n.Optional = false
-		}
-	}
 }
 
 // namer makes each path of members into one name. ast.Walk comes to the parts

@@ -33,7 +33,7 @@ func rec(raw string) *record.Record {
 func TestExpressions(t *testing.T) {
 	const raw = `{ "eventVersion":"1.11" , "userIdentity":{"type":"AssumedRole","arn":"arn:aws:sts::1:assumed-role/a/b","sessionContext":{"attributes":{"mfaAuthenticated":"false"},"sessionIssuer":{"userName":"admin"}}},
 "eventSource":"s3.amazonaws.com","eventName":"Get\u004fbject","readOnly":true,"errorMessage":null,"responseElements":null,
-"requestParameters":{"bucketName":"example","n":9007199254740993,"huge":123456789012345678901234567890,"f":1.688560107857E9,"z":0.0,"over":1e400,"list":[1,{"a":"b"}],"a.b":"dotted","a":{"b":"nested"},"twice":1,"twice":2},
+"requestParameters":{"bucketName":"example","n":9007199254740993,"huge":123456789012345678901234567890,"f":1.688560107857E9,"z":0.0,"over":1e400,"list":[1,{"a":"b"}],"a.b":"dotted","a":{"b":"nested"},"twice":1,"twice":2,"inner":{"x":1,"x":2}},
 "resources":[{"ARN":"arn:aws:s3:::example","accountId":"111122223333"},{"ARN":"arn:aws:s3:::other"}],"tlsDetails":{"tlsVersion":"TLSv1.3"},"newMember":{"deep":[true]},"eventName":"second"}`
 	for when, want := range map[string]bool{
 		`eventName == "GetObject"`:                              true,
@@ -74,6 +74,7 @@ func TestExpressions(t *testing.T) {
 		`requestParameters.list[1].a == "b"`:                                          true,
 		`requestParameters.twice == 1`:                                                true,
 		`requestParameters.a == {"b": "nested"}`:                                      true,
+		`requestParameters.inner == {"x": 1}`:                                         true,
 		`len(requestParameters) > 5`:                                                  true,
 		`any(resources, .ARN startsWith "arn:aws:s3:::oth")`:                          true,
 		`all(resources, .accountId == "111122223333")`:                                false,

@@ -238,22 +238,20 @@ func space(b []byte, i int) int {
 // stringEnd returns the index of the quote that closes the string whose first
 // byte is b[i], -1 if there is none.
 func stringEnd(b []byte, i int) int {
-	first := i
 	for {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
 			return -1
 		}
 		i += n
-		k := i
-		for k > first && b[k-1] == '\\' {
+		k := i // behind a quote, so that the backslashes end at it
+		for k > 0 && b[k-1] == '\\' {
 			k--
 		}
 		if (i-k)%2 == 0 {
 			return i
 		}
 		i++
-		first = i // a backslash before here has been counted
 	}
 }
 

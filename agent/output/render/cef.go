@@ -52,7 +52,8 @@ func (w *worker) cef(dst []byte, rec *record.Record, raw []byte) ([]byte, error)
 		return dst, err
 	}
 	clear(w.used)
-	c := cefWriter{worker: w, dst: dst}
+	w.used[cefRest+"Unmapped"] = true // no member may be called so
+	c := cefWriter{worker: w, dst: dst, reduced: &raw[0] != &rec.Raw[0]}
 	c.header()
 	c.where(rec)
 	w.buf = w.buf[:0] // members that have no key
@@ -77,7 +78,8 @@ func (w *worker) cef(dst []byte, rec *record.Record, raw []byte) ([]byte, error)
 // cefWriter writes one message.
 type cefWriter struct {
 	*worker
-	dst []byte
+	dst     []byte
+	reduced bool // the member called mark is ours
 }
 
 // find returns the text of the first member of this name that is a string.
@@ -160,13 +162,12 @@ func (c *cefWriter) member(m *member, rec *record.Record) {
 			c.identity(m.value)
 		}
 	}
-	if m.plain == mark {
-		if c.free("trailpollReduced") {
-			c.key("trailpollReduced")
-			c.dst = appendCEFJSON(c.dst, m.value)
-			return
-		}
-	} else if key := restKey(m.plain); key != "" && c.free(key) {
+	if c.reduced && m.plain == mark {
+		c.key("trailpollReduced")
+		c.dst = appendCEFJSON(c.dst, m.value)
+		return
+	}
+	if key := restKey(m.plain); key != "" && c.free(key) {
 		c.key(key)
 		if m.kind() == '"' {
 			c.dst = appendCEF(c.dst, c.unquoted(m.value))

@@ -310,6 +310,16 @@ func TestReduceInItsOrder(t *testing.T) {
 	}
 }
 
+// A record whose white space is all that is too much loses that, and still no
+// mark but ours is in it.
+func TestReduceWhiteSpace(t *testing.T) {
+	rec := record.Record{Object: &record.Object{Bucket: "b", Key: "k"}, Raw: []byte(`{"trailpoll":1,` + strings.Repeat(" ", 500) + `"a":"b"}`)}
+	out, err := newRenderer(t, Config{}).Append(nil, &rec, 200)
+	if want := `{"a":"b","trailpoll":{"reduced":["trailpoll"],"bucket":"b","key":"k","index":0}}`; err != nil || string(out) != want {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
 // A record of thousands of small members, or of names larger than any value,
 // gets smaller, too.
 func TestReduceManyMembersAndLongNames(t *testing.T) {
