@@ -3,10 +3,9 @@
 // DefaultOutput), there is one Validate, and the documented example that ships
 // is Example.
 //
-// A file goes through in four steps: the TOML is read (document.go), each key
-// is matched with a field and decoded (fields.go, decode.go), features that
-// are not there yet are named (later.go), and the values are judged
-// (validate.go). Every step adds to one list of problems, so that an operator
+// A file goes through in three steps: the TOML is read (document.go), each key
+// is matched with a field and decoded (fields.go, decode.go), and the values
+// are judged (validate.go). Every step adds to one list of problems, so that an operator
 // sees them all at once; only broken TOML is reported alone.
 //
 // Everything here is plain data once made, and safe to read from any

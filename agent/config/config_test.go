@@ -190,11 +190,9 @@ type = "stdout"
 
 func TestWarnings(t *testing.T) {
 	for text, want := range map[string]string{
-		good: "",
-		good + "[agent]\nlisten = \"127.0.0.1:9810\"": "f:9: agent.listen: not available in this version: the status page",
-		good + "[agent]\nlisten = \"\"":               "",
-		good + "[agent]\nlisten_token = \"x\"":        "f:9: agent.listen_token: not available in this version",
-		good + "[agent]\nstate_dir = \"state\"":       `f:9: agent.state_dir: "state" hangs on the directory`,
+		good:                                    "",
+		good + "[agent]\nlisten = \"\"":         "",
+		good + "[agent]\nstate_dir = \"state\"": `f:9: agent.state_dir: "state" hangs on the directory`,
 		good + "[[output]]\nname = \"y\"\ntype = \"syslog\"\naddresses = [\"h:1\"]\noversize = \"reduce\"":                           "",
 		good + "[[output]]\nname = \"y\"\ntype = \"syslog\"\naddresses = [\"h:1\"]\ntransport = \"udp\"":                             "",
 		good + "[[source]]\nname = \"t\"\nbucket = \"acme-logs\"\nprefix = \"a\"\nlate_horizon = \"7d\"":                             "f:12: source.late_horizon: CloudTrail delivers up to 30 days late",
@@ -267,20 +265,6 @@ func TestOverlaps(t *testing.T) {
 			t.Fatalf("%s and %s: %v", x, y, err)
 		}
 	})
-}
-
-// Each row of later.go says something that the rest would let pass.
-func TestLaterFeatures(t *testing.T) {
-	all := schema()
-	for _, row := range laterFeatures {
-		f, ok := all[row.key]
-		if !ok || row.what == "" || row.use == "" {
-			t.Errorf("%s: no such key, or nothing to say", row.key)
-		}
-		if _, isGroup := f.to.(group); isGroup != row.table {
-			t.Errorf("%s: is it a table?", row.key)
-		}
-	}
 }
 
 func TestNearest(t *testing.T) {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +14,6 @@ type decoder struct {
 	env Env
 	// literals are the keys whose secret stands in the file itself.
 	literals []string
-	// named are the later features that were reported already, by table.
-	named map[string]bool
 }
 
 func (d *decoder) group(at string, raw map[string]any, g group, outputType string) {
@@ -43,7 +40,7 @@ func (d *decoder) group(at string, raw map[string]any, g group, outputType strin
 
 func isType(s string) bool { return slices.Contains(outputTypes, s) }
 
-// field decodes one key and then asks whether it is there to be used yet.
+// field decodes one key.
 func (d *decoder) field(path string, v any, f field) {
 	switch to := f.to.(type) {
 	case group:
@@ -53,31 +50,13 @@ func (d *decoder) field(path string, v any, f field) {
 			return
 		}
 		d.group(path, t, to, "")
-		return
 	case list:
 		d.list(path, v, to)
 	case reference:
-		before := *to.text
 		d.text(path, v, to.text, true)
-		d.later(path, v, *to.text != before)
-		return
 	default:
-		target := reflect.ValueOf(f.to).Elem()
-		before := reflect.ValueOf(target.Interface())
 		d.value(path, v, f.to)
-		d.later(path, v, !sameValue(before.Interface(), target.Interface()))
-		return
 	}
-	d.later(path, v, true)
-}
-
-// sameValue takes an empty map or slice for none.
-func sameValue(a, b any) bool {
-	if reflect.DeepEqual(a, b) {
-		return true
-	}
-	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
-	return (x.Kind() == reflect.Map || x.Kind() == reflect.Slice) && x.Len() == 0 && y.Len() == 0
 }
 
 func (d *decoder) wrongShape(path string, v any, header string) {

@@ -110,7 +110,7 @@ func parse(name string, data []byte, env Env, judges ...FilterJudge) (*Config, [
 		return nil, nil, nil, Errors{*problem}
 	}
 	c := Default()
-	d := &decoder{findings: newFindings(doc), env: env, named: map[string]bool{}}
+	d := &decoder{findings: newFindings(doc), env: env}
 	d.group("", doc.root, c.fields(), "")
 	c.rememberFiles(doc.root)
 	d.config(&c)

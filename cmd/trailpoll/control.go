@@ -69,6 +69,15 @@ func (d *desk) takes(a *agent.Agent, conf *config.Config) {
 
 // status tells how the agent does.
 func (d *desk) status() (*control.Status, error) {
+	s, err := d.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return s.Status, nil
+}
+
+// snapshot is the status with a count of what is parked.
+func (d *desk) snapshot() (*control.Snapshot, error) {
 	a, err := d.current()
 	if err != nil {
 		return nil, err
@@ -86,7 +95,7 @@ func (d *desk) status() (*control.Status, error) {
 		return nil, err
 	}
 	st.Jobs, err = json.Marshal(jobsOf(all))
-	return st, err
+	return &control.Snapshot{Status: st, Parked: t}, err
 }
 
 // parked lists what is parked.

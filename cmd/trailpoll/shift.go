@@ -85,6 +85,9 @@ func (r *runner) shift(ctx context.Context, now *shift) (*shift, agent.Result, e
 	}()
 	r.desk.takes(now.agent, now.conf)
 	defer r.desk.takes(nil, now.conf)
+	if !r.once {
+		defer r.desk.listen(ctx, &now.conf.Agent, r.log)()
+	}
 	r.manager.ready(now.conf, func() error { _, err := r.store.Stats(); return err })
 	now.answer(nil)
 

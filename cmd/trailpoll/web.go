@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/trailpoll/trailpoll/agent/config"
+	"github.com/trailpoll/trailpoll/agent/control"
+)
+
+// listen serves the page, metrics and health as the configuration says, until
+// stop is called.
+func (d *desk) listen(ctx context.Context, conf *config.Agent, log zerolog.Logger) (stop func()) {
+	if conf.Listen == "" {
+		return func() {}
+	}
+	b := thisBuild()
+	w := control.NewWeb(control.WebConfig{
+		Addr: conf.Listen, Token: conf.ListenToken.Reveal(),
+		Build:    control.Build{Version: b.Version, Commit: b.Commit, Go: runtime.Version()},
+		Snapshot: d.snapshot,
+		Coverage: d.coverage,
+		Healthy:  func() error { _, err := d.store.Stats(); return err },
+		Log:      log,
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { w.Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// coverage tells which days are settled.
+func (d *desk) coverage(days int) (*control.Coverage, error) {
+	return nil, nil
+}
