@@ -37,7 +37,10 @@ type fetching struct {
 	err  error
 }
 
-var errExpired = errors.New("the credentials have expired already")
+var (
+	errExpired = errors.New("the credentials have expired already")
+	errNoKeys  = errors.New("the answer holds no access key")
+)
 
 // valid reports whether what is kept can be used.
 func (k *keeper) valid(now time.Time) bool {
@@ -81,8 +84,13 @@ func (k *keeper) exchange(ctx context.Context, a *fetching) (aws.Credentials, er
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	if err == nil && got.CanExpire && !now.Before(got.Expires) {
-		err = errExpired
+	if err == nil {
+		switch {
+		case !got.HasKeys():
+			err = errNoKeys
+		case got.CanExpire && !now.Before(got.Expires):
+			err = errExpired
+		}
 	}
 	switch {
 	case err == nil:

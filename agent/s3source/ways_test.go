@@ -170,6 +170,12 @@ func TestInvariant10_EachWayIn(t *testing.T) {
 			w.t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file)
 			return Credentials{Type: Container}
 		}},
+		{name: "container that gives nothing", text: "holds no access key", hint: "ECS task", set: func(w *world) Credentials {
+			w.t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", listenHandler(w.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				_, _ = rw.Write([]byte("{}"))
+			})))
+			return Credentials{Type: Container}
+		}},
 		{name: "container elsewhere", text: "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", hint: "ECS task or an EKS pod", set: func(*world) Credentials {
 			return Credentials{Type: Container}
 		}},
