@@ -19,7 +19,7 @@ type Config struct {
 	Log        zerolog.Logger
 
 	Downloads    int           // objects fetched at once, for each source; 0 = by the machine
-	Memory       int64         // bytes of records in flight, with the copies that outputs make of them
+	Memory       int64         // bytes of records in flight, with all that is made of them
 	MaxRecord    int           // bytes
 	DrainTimeout time.Duration // how long an orderly stop waits for what is in flight
 
@@ -42,13 +42,14 @@ type Config struct {
 
 // inFlight returns how many bytes of records may be in flight before outputs
 // copy them: an output that sends makes of each batch a body of about its size.
-// The collector has to have some room beside what is alive, or it never rests.
+// A quarter of the memory is for what is known of the records and for garbage:
+// with no room beside what is alive the collector would never rest.
 func (c *Config) inFlight() int64 {
 	copies := int64(0)
 	for i := range c.Outputs {
 		copies += int64(c.Outputs[i].Connections) * int64(c.Outputs[i].BatchBytes)
 	}
-	return c.Memory - min(copies, c.Memory/2)
+	return c.Memory - c.Memory/4 - min(copies, c.Memory/4)
 }
 
 // SourceConfig is one source.

@@ -45,11 +45,13 @@ func newFetcher(s *source) *fetcher { return &fetcher{source: s} }
 type sizes struct{ ratio float64 }
 
 func (s *sizes) expect(stored int64) int64 {
-	r := max(s.ratio*1.3, 4)
+	r := max(s.ratio, 4)
 	if s.ratio == 0 {
 		r = usualRatio
 	}
-	return stepUp(max(int64(r*float64(stored)), leastReserve))
+	// The smaller objects are, the more do they differ.
+	n := max(int64(r*float64(stored)), leastReserve)
+	return stepUp(n + n/8 + min(n/8, leastReserve))
 }
 
 func (s *sizes) learn(stored int64, inflated int) {

@@ -14,8 +14,9 @@ import (
 	"github.com/trailpoll/trailpoll/agent/fault"
 )
 
-// beside is the memory that the program takes beside the records in flight.
-const beside = 20 << 20
+// beside is what the collector is given beside the records in flight. The pages
+// of the program's file, about 20 MiB, come on top.
+const beside = 13 << 20
 
 // errInterrupted: a second order to stop ended the agent before it had stopped
 // in order.

@@ -119,7 +119,7 @@ func writeProfile(name, file string) error {
 }
 
 // beside is what the product adds to memory for the collector's limit.
-const beside = 20 << 20
+const beside = 13 << 20
 
 // runHere is `trailpoll run --once` for what configure writes.
 func runHere(ctx context.Context, conf *config.Config) (err error) {
