@@ -101,7 +101,7 @@ func (o *Output) acked(ctx context.Context, id int64, question []byte, cookies [
 		ContentLength: int64(len(question)),
 	}).WithContext(attempt)
 	for _, c := range cookies {
-		req.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value, Quoted: c.Quoted})
+		req.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value, Quoted: c.Quoted}) //nolint:gosec // attributes are for answers: a request sends the name and the value
 	}
 	resp, err := o.roundTrip(ctx, req)
 	if err != nil {

@@ -117,7 +117,9 @@ func (f *form) done(s *sheet) {
 			*p = nil
 		}
 	}
-	clear(s.wire.records[:cap(s.wire.records)]) // they point at the batch's records
+	if clear(s.wire.records[:cap(s.wire.records)]); cap(s.wire.records) > maxScratch/100 { // they point at the batch's records
+		s.wire.records = nil
+	}
 	select {
 	case f.sheets <- s:
 	default:

@@ -67,7 +67,8 @@ type protoScratch struct {
 type protoRecord struct {
 	object     *record.Object
 	time       uint64
-	from, to   int    // its attributes, in the arena
+	from, to   int    // what it is in S3, in the arena: shared by the records of an object
+	id, idEnd  int    // its identity, in the arena
 	body       []byte // the record as it is; nil if it was rendered
 	start, end int    // the rendered record, in the arena
 	size       int    // of the LogRecord
@@ -88,6 +89,14 @@ func (l otlp) write(s *sheet, b *record.Batch) {
 			continue
 		}
 		x := protoRecord{object: r.Object, time: unixNano(r.Time())}
+		if n := len(w.records); n > 0 && w.records[n-1].object == r.Object {
+			x.from, x.to = w.records[n-1].from, w.records[n-1].to
+		} else {
+			x.from = len(w.arena)
+			w.arena = appendAttribute(w.arena, logAttributes, "aws.s3.bucket", r.Object.Bucket)
+			w.arena = appendAttribute(w.arena, logAttributes, "aws.s3.key", r.Object.Key)
+			x.to = len(w.arena)
+		}
 		length := len(p)
 		if s.form.render == nil {
 			x.body = p
@@ -96,12 +105,10 @@ func (l otlp) write(s *sheet, b *record.Batch) {
 			w.arena = append(w.arena, p...)
 			x.end = len(w.arena)
 		}
-		x.from = len(w.arena)
+		x.id = len(w.arena)
 		w.arena = appendAttribute(w.arena, logAttributes, "log.record.uid", r.Identity())
-		w.arena = appendAttribute(w.arena, logAttributes, "aws.s3.bucket", r.Object.Bucket)
-		w.arena = appendAttribute(w.arena, logAttributes, "aws.s3.key", r.Object.Key)
-		x.to = len(w.arena)
-		x.size = 2*(1+8) + protowire.SizeTag(logBody) + protowire.SizeBytes(sizeString(length)) + x.to - x.from
+		x.idEnd = len(w.arena)
+		x.size = 2*(1+8) + protowire.SizeTag(logBody) + protowire.SizeBytes(sizeString(length)) + x.idEnd - x.id + x.to - x.from
 		w.records = append(w.records, x)
 	}
 	for rest := w.records; len(rest) > 0; {
@@ -148,6 +155,7 @@ func (l otlp) resource(s *sheet, scope []byte, observed uint64, records []protoR
 		s.edge = appendLength(s.edge, anyString, len(body))
 		s.put(s.edge)
 		s.put(body)
+		s.put(s.wire.arena[x.id:x.idEnd])
 		s.put(s.wire.arena[x.from:x.to])
 	}
 }

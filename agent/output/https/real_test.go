@@ -248,12 +248,11 @@ func lokiLines(t *testing.T, base string) (all []lokiLine) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	end := time.Now().Add(3 * time.Hour)
 	busy := end.Add(-6 * time.Hour)
-	for from, step := end.Add(-30*24*time.Hour), 24*time.Hour; from.Before(end); from = from.Add(step) {
-		if step = 24 * time.Hour; from.Add(step).After(busy) {
-			step = 10 * time.Minute
-			if from.Before(busy) {
-				step = busy.Sub(from)
-			}
+	var step time.Duration
+	for from := end.Add(-30 * 24 * time.Hour); from.Before(end); from = from.Add(step) {
+		step = 10 * time.Minute
+		if from.Before(busy) {
+			step = min(24*time.Hour, busy.Sub(from))
 		}
 		q := url.Values{
 			"query": {`{service_name="cloudtrail"}`}, "limit": {"100000"}, "direction": {"forward"},
