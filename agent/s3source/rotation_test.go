@@ -161,4 +161,3 @@ func TestRevoked(t *testing.T) {
 		}
 	})
 }
-
