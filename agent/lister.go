@@ -399,7 +399,7 @@ func (l *lister) take(page listing.Page, p *pass, lanes []*lane) error {
 		for n, f := range files {
 			before := prev
 			prev = f.position
-			if t := known[i][n]; t != nil && !(t.resync != nil && t.abandoned) {
+			if t := known[i][n]; t != nil && (t.resync == nil || !t.abandoned) {
 				x.adopt(t, before, states[i][n], s.cfg.LateHorizon)
 				if x.open[f.position] == t {
 					sw.wait(t)

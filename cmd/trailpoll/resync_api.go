@@ -242,8 +242,11 @@ func (r *remoteResyncs) count(ctx context.Context, o agent.ResyncOrder) (resyncE
 	q := requestOf(o)
 	q.DryRun = true
 	a, err := r.do(ctx, http.MethodPost, "/v1/resync", q)
-	if err != nil || a.Estimate == nil {
-		return resyncEstimate{}, errors.Join(err, missing(err))
+	if err != nil {
+		return resyncEstimate{}, err
+	}
+	if a.Estimate == nil {
+		return resyncEstimate{}, errAnswer
 	}
 	return *a.Estimate, nil
 }
@@ -263,14 +266,10 @@ func onlyJob(a resyncAnswer, err error) (resyncJob, error) {
 		return resyncJob{}, err
 	}
 	if len(a.Jobs) != 1 {
-		return resyncJob{}, missing(nil)
+		return resyncJob{}, errAnswer
 	}
 	return a.Jobs[0], nil
 }
 
-func missing(err error) error {
-	if err != nil {
-		return nil
-	}
-	return errors.New("the agent's answer says nothing of the re-sync: it is another version")
-}
+// errAnswer: the agent that runs is of another version.
+var errAnswer = errors.New("the agent's answer says nothing of the re-sync: it is of another version")

@@ -83,7 +83,7 @@ func (s *resyncShow) show(j *resyncJob, now time.Time) {
 		return
 	}
 	s.last, s.state, s.held = now, j.State, held
-	fmt.Fprintf(s.w, "re-sync %v is %s: %.1f %%, %s\n", j.ID, j.State, 100*j.Share, howFar(j))
+	fmt.Fprintf(s.w, "trailpoll: re-sync %v is %s: %.1f %%, %s\n", j.ID, j.State, 100*j.Share, howFar(j))
 }
 
 // howFar says in a line how far a re-sync is.
@@ -194,10 +194,10 @@ func showResyncs(c *cobra.Command, jobs []resyncJob, asJSON bool) error {
 			})
 		}
 		grid(&b, rows, 7)
-		for i := range jobs {
-			for _, o := range jobs[i].Out {
-				if !jobs[i].over() {
-					fmt.Fprintf(&b, "\nre-sync %v leaves out %s, which is not configured or switched off\n", jobs[i].ID, o)
+		for _, j := range jobs {
+			for _, o := range j.Out {
+				if !j.over() {
+					fmt.Fprintf(&b, "\nre-sync %v leaves out %s, which is not configured or switched off\n", j.ID, o)
 				}
 			}
 		}
