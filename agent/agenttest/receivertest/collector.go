@@ -94,6 +94,9 @@ func (c *Collector) conf() string { return filepath.Join(c.dir, "otelcol.yaml") 
 // File is what it writes.
 func (c *Collector) File() string { return filepath.Join(c.dir, "logs.json") }
 
+// Addr is its host and port.
+func (c *Collector) Addr() string { return c.addr }
+
 // URL is where it takes OTLP.
 func (c *Collector) URL() string { return "http://" + c.addr + "/v1/logs" }
 
