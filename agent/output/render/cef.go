@@ -187,7 +187,8 @@ func (c *cefWriter) member(m *member, rec *record.Record) {
 func (c *cefWriter) text(m *member, rec *record.Record) bool {
 	switch m.plain {
 	case "eventVersion":
-		return c.free("header") // where it stands
+		// It stands in the header, unless that can't hold all of it.
+		return c.free("header") && !bytes.ContainsFunc(c.unquoted(m.value), unprintable)
 	case "eventID", "eventId":
 		return string(inner(m.value)) == string(rec.EventID) && c.free("identity") // externalId
 	case "eventTime":
@@ -383,7 +384,8 @@ func appendCEF(dst, s []byte) []byte {
 	return dst
 }
 
-// breaks reports whether a receiver could take r for the end of something.
-func breaks(r rune, n int) bool {
-	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == utf8.RuneError && n == 1
-}
+// breaks reports whether a receiver could take r, of n bytes, for the end of
+// something.
+func breaks(r rune, n int) bool { return unprintable(r) || r == utf8.RuneError && n == 1 }
+
+func unprintable(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"pgregory.net/rapid"
 
@@ -20,7 +21,7 @@ import (
 func parseCEF(msg []byte) (header []string, extension map[string]string, err error) {
 	rest, ok := bytes.CutPrefix(msg, []byte("CEF:"))
 	if !ok {
-		return nil, nil, errors.New("does not begin with CEF:")
+		return nil, nil, errors.New("it does not begin as CEF does")
 	}
 	var field []byte
 	for len(header) < 7 {
@@ -141,6 +142,7 @@ func TestCEFLosesNothing(t *testing.T) {
 	for _, raw := range []string{
 		`{"eventVersion":"1|\\","eventVersion":"second","eventSource":"a|b\\c=d","eventName":"x=y|z\\","eventName":"again"}`,
 		`{"eventType":"t","requestParameters":{	"a"	:	[1,	2]},"x y":{	"b":	1}}`,
+		`{"eventVersion":"1\n2","eventName":"a\u0000b\nCEF:0|x\u2028","eventSource":"s\r","eventType":"\u0085"}`,
 		`{"trailpoll":1,"trailpoll":2,"Foo":1,"foo":2,"unmapped":3,"Unmapped":4}`,
 		`{"errorMessage":"a act=forged cs1=forged\\=x \\","userAgent":" leading=","sourceIPAddress":"192.0.2.1","sourceIPAddress":"::1"}`,
 		`{"a":"` + "\u0085\u2028\x7f" + `\u0000\u001f","b":{"c":"` + "\u2029" + `"}}`,
@@ -156,6 +158,9 @@ func TestCEFLosesNothing(t *testing.T) {
 		out, err := r.Append(nil, &rec, 0)
 		if err == nil {
 			err = cefSound(out, &rec)
+		}
+		if at := bytes.IndexFunc(out, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }); at >= 0 {
+			t.Fatalf("record %d: a control character: %q", i, out[max(at-40, 0):at+10])
 		}
 		if err != nil {
 			t.Fatalf("record %d: %v\n%.600s\n%.900s", i, err, rec.Raw, out)
