@@ -39,7 +39,7 @@ type relp struct {
 	route   *route
 	format  *formatter
 	session *session // nil until needed; kept when broken, until the next is made
-	suspects
+	suspects suspects
 }
 
 // write sends the batch and waits for all answers, so that its confirmation is

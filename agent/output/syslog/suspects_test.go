@@ -27,8 +27,8 @@ func TestInvariant5_RecordsThatBreakTheSession(t *testing.T) {
 		})
 		o := open(t, Config{Transport: RELP, Addresses: []string{in.addr}})
 		var err error
-		attempts := 0
-		for attempts = 1; attempts < 40; attempts++ {
+		attempts := 1
+		for ; attempts < 40; attempts++ {
 			err = o.Send(t.Context(), batch(outputtest.Numbered("n", 20)))
 			if len(fault.RefusalsOf(err)) > 0 {
 				break
@@ -71,12 +71,12 @@ func TestInvariant5_RecordsThatBreakTheSession(t *testing.T) {
 		}
 		// After a while it is tried again.
 		r := o.to.(*relp)
-		for name := range r.guilty {
-			r.guilty[name] = time.Now().Add(-guiltFor)
+		for name := range r.suspects.guilty {
+			r.suspects.guilty[name] = time.Now().Add(-guiltFor)
 		}
 		in.setAnswer(nil)
-		if err := o.Send(t.Context(), batch(want)); err != nil || len(r.guilty) != 0 {
-			t.Fatalf("%v: %v, %v", bad, err, r.guilty)
+		if err := o.Send(t.Context(), batch(want)); err != nil || len(r.suspects.guilty) != 0 {
+			t.Fatalf("%v: %v, %v", bad, err, r.suspects.guilty)
 		}
 	}
 }
