@@ -181,6 +181,9 @@ func lossConfig(d *daemon, transport Transport, addr string) Config {
 func TestInvariant1_RealReceiverKilled(t *testing.T) {
 	for _, v := range lossy {
 		t.Run(string(v.transport), func(t *testing.T) {
+			if v.transport == RELP || v.transport == RELPTLS {
+				t.Parallel() // a busy machine makes no difference to RELP
+			}
 			d := newDaemon(t, receivertest.NewRsyslog)
 			h := newHammer(open(t, lossConfig(d, v.transport, d.Addr(v.listener))), 400)
 			lost := lossRun(t, d, v.listener, h, func(i int) {
@@ -273,6 +276,9 @@ func TestHangAndDie(t *testing.T) {
 func TestInvariant1_RealReceiverCutOff(t *testing.T) {
 	for _, v := range lossy {
 		t.Run(string(v.transport), func(t *testing.T) {
+			if v.transport == RELP || v.transport == RELPTLS {
+				t.Parallel() // a busy machine makes no difference to RELP
+			}
 			d := newDaemon(t, receivertest.NewRsyslog)
 			w, err := receivertest.NewWire(d.Addr(v.listener))
 			if err != nil {

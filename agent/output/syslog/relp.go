@@ -35,10 +35,10 @@ type relp struct {
 	stopped context.Context // ends with close
 	stop    context.CancelFunc
 
-	mu      sync.Mutex // held while connecting and sending
-	route   *route
-	format  *formatter
-	session *session // nil until needed; kept when broken, until the next is made
+	mu       sync.Mutex // held while connecting and sending
+	route    *route
+	format   *formatter
+	session  *session // nil until needed; kept when broken, until the next is made
 	suspects suspects
 }
 
