@@ -120,11 +120,11 @@ func installService(c *cobra.Command, unchecked bool) error {
 	if i.path, err = filepath.Abs(path); err != nil {
 		return failed(err)
 	}
-	if i.conf, err = load(c); err != nil && !unchecked {
-		return err
-	}
 	if i.program, err = programPath(); err != nil {
 		return failed(err)
+	}
+	if i.conf, err = load(c); err != nil && !unchecked {
+		return err
 	}
 	if err := i.install(); err != nil {
 		for n := len(i.undo) - 1; n >= 0; n-- {

@@ -22,12 +22,18 @@ import (
 
 const whereLogIs = `the event log (Application, source trailpoll) and C:\ProgramData\trailpoll\trailpoll.log say why`
 
+// mayControl asks for the very right that is needed. Whether the process is
+// elevated would be something else where user account control is off.
 func mayControl() error {
-	if !windows.GetCurrentProcessToken().IsElevated() {
+	m, err := mgr.Connect()
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 		return &fault.Error{Op: "controlling the service", Err: errors.New("this needs an administrator"),
 			Hint: `start the command in a window that was opened with "Run as administrator"`}
 	}
-	return nil
+	if err != nil {
+		return fmt.Errorf("asking the service control manager: %w", err)
+	}
+	return m.Disconnect()
 }
 
 // programPath returns the path of the program, and an error where the
@@ -309,7 +315,7 @@ func uninstallService(out io.Writer) error {
 // forService gives a configuration the rights that the service needs, and
 // takes all others, where an administrator writes it.
 func forService(path string) error {
-	if !windows.GetCurrentProcessToken().IsElevated() {
+	if mayControl() != nil {
 		return nil
 	}
 	return setRights(path, acl.ConfigSDDL(serviceName))
