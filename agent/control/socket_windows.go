@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
+	acl "github.com/trailpoll/trailpoll/installer/windows"
 )
 
 // pipeACL lets the system, administrators and the owner of the pipe open it,
@@ -80,7 +81,7 @@ func dial(ctx context.Context, stateDir string) (net.Conn, error) {
 }
 
 // trusted makes sure that the pipe belongs to whom the state belongs to: the
-// system, administrators, the owner of the state directory's lock, or this
+// system, administrators, the service, the owner of the state directory's lock, or this
 // process's own user.
 func trusted(c net.Conn, stateDir string) error {
 	h, ok := c.(interface{ Fd() uintptr })
@@ -96,6 +97,9 @@ func trusted(c net.Conn, stateDir string) error {
 		return fmt.Errorf("asking for its owner: %w", err)
 	}
 	if owner.IsWellKnown(windows.WinLocalSystemSid) || owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
+		return nil
+	}
+	if owner.String() == acl.ServiceSID("trailpoll") { // the service's account, which it is alone to have
 		return nil
 	}
 	if u, err := windows.GetCurrentProcessToken().GetTokenUser(); err == nil && owner.Equals(u.User.Sid) {

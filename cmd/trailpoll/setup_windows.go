@@ -36,7 +36,17 @@ func addSetup(parent *cobra.Command) {
 		return failed(tearDown(c.OutOrStdout(), upgrade))
 	}}
 	teardown.Flags().BoolVar(&upgrade, "upgrade", false, "")
-	parent.AddCommand(setup, teardown)
+	// What "sc control trailpoll paramchange" does, without sc.
+	change := &cobra.Command{Use: "reload", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		s, done, err := openService()
+		if err != nil {
+			return failed(notInstalled(err))
+		}
+		defer done()
+		_, err = s.Control(svc.ParamChange)
+		return failed(err)
+	}}
+	parent.AddCommand(setup, teardown, change)
 }
 
 // setUp installs the service, or what an upgrade left of it, and starts it if
