@@ -76,14 +76,14 @@ func newRoot() *cobra.Command {
 		Long: "trailpoll lists an S3 bucket, finds every CloudTrail log file in it however late it appears,\n" +
 			"and forwards each record unchanged over HTTPS or syslog. It needs read access and nothing else.\n\n" +
 			"Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or configuration,\n" +
-			"4 another agent holds the state.",
+			"3 check found a problem, 4 another agent holds the state.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          help,
 	}
 	root.PersistentFlags().String("config", config.DefaultPath(), "the configuration `FILE`")
-	root.AddCommand(newRunCommand(), newStatusCommand(), newParkedCommand(), newPlanCommand(), newResyncCommand(), newConfigCommand(), newReloadCommand(), newServiceCommand(), newRegionsCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newParkedCommand(), newPlanCommand(), newResyncCommand(), newConfigCommand(), newReloadCommand(), newServiceCommand(), newRegionsCommand(), newVersionCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
 	})
