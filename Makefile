@@ -80,8 +80,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	  done; \
 	done
 
-bench: ## benchmarks: the agent end to end beside a bare loop, and the parts
-	@if [ -d cmd/demo/bench ]; then $(GO) -C cmd/demo/bench run .; fi
+bench: ## benchmarks: the agent end to end beside a bare loop (bin/bench.json, .svg), and the parts
+	@mkdir -p bin
+	$(GO) -C cmd/demo/bench run . -json ../../../bin/bench.json -svg ../../../bin/bench.svg
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) $(PKG)
 
 cover: ## which code the tests reach: bin/cover.html

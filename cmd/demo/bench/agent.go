@@ -31,9 +31,17 @@ secret_access_key = "{{.SecretKey}}"
 [source.tls]
 ca_file = '{{.Dir}}/ca.pem'
 {{- end}}
-{{range $i, $o := .Outputs}}
+{{range .Rules}}
+[[source.filter]]
+action = "drop"
+when   = '{{.}}'
+{{end}}
+{{- range $i, $o := .Outputs}}
 [[output]]
 name = "out-{{$i}}"
+{{- if $o.Record}}
+record = "{{$o.Record}}"
+{{- end}}
 {{- if eq $o.Kind "syslog"}}
 type = "syslog"
 addresses   = ["{{$.Syslog}}"]
@@ -63,12 +71,29 @@ type settings struct {
 	Downloads, Connections   int
 	BatchRecords, BatchBytes int
 	TLS                      bool
+	Rules                    []string
 	Outputs                  []outputSettings
 }
 
 type outputSettings struct {
-	Kind string
-	Gzip bool
+	Kind   string
+	Gzip   bool
+	Record string
+}
+
+// tenRules over five members, none of which any record matches: each record is
+// asked all ten.
+var tenRules = []string{
+	`userIdentity.type == "Nobody"`,
+	`eventSource == "nowhere.amazonaws.com" && readOnly == true`,
+	`eventSource == "nothing.amazonaws.com" && eventName startsWith "Get"`,
+	`eventName in ["NeverOne", "NeverTwo", "NeverThree"]`,
+	`errorCode == "NeverSeen"`,
+	`readOnly == true && userIdentity.type == "Never"`,
+	`eventSource == "never.amazonaws.com" && eventName startsWith "Batch"`,
+	`errorCode startsWith "Never." && not readOnly`,
+	`eventName matches "^(Never|Nowhere)" && readOnly == true`,
+	`userIdentity.type == "Nothing" && eventName == "Decrypt"`,
 }
 
 // configure writes the agent's configuration for a work into dir, with a state
@@ -86,7 +111,10 @@ func configure(dir, memory string, st *stage, w *work) (path string, err error) 
 		}
 	}
 	for _, o := range w.outputs {
-		s.Outputs = append(s.Outputs, outputSettings{o.kind, o.gzip})
+		s.Outputs = append(s.Outputs, outputSettings{o.kind, o.gzip, o.record})
+	}
+	if w.rules {
+		s.Rules = tenRules
 	}
 	var b strings.Builder
 	if err := configuration.Execute(&b, s); err != nil {

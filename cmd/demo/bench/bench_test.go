@@ -125,7 +125,7 @@ func TestMeasure(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	var table, progress bytes.Buffer
 	file := filepath.Join(dir, "bench.json")
-	if code := run([]string{"-n", "2", "-scale", "0.002", "-json", file, "-svg", file + ".svg"}, &table, &progress); code != 0 {
+	if code := run([]string{"-n", "2", "-install=false", "-scale", "0.002", "-json", file, "-svg", file + ".svg"}, &table, &progress); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, &progress)
 	}
 	b, err := os.ReadFile(file)

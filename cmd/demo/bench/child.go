@@ -25,9 +25,15 @@ const patience = 10 * time.Minute
 // runChild runs a program to its end. What it says is kept for the error if it
 // fails.
 func runChild(ctx context.Context, program string, args []string) (cost, error) {
+	return runChildIn(ctx, nil, program, args)
+}
+
+// runChildIn does so with an environment of its own; nil = this program's.
+func runChildIn(ctx context.Context, env []string, program string, args []string) (cost, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = env
 	var last lastWords
 	cmd.Stdout, cmd.Stderr = &last, &last
 	began := time.Now()

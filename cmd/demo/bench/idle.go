@@ -31,6 +31,8 @@ type idleCost struct {
 	Objects int    `json:"objects"`
 	Runs    []cost `json:"runs"`
 	Median  cost   `json:"median"`
+	// Others list the whole bucket.
+	Others []listing `json:"others,omitempty"`
 }
 
 // measureIdle has the agent settle an estate, and then measures runs that find
@@ -79,7 +81,8 @@ func (e *environment) measureIdle(ctx context.Context, n int) (m *idleCost, err 
 	}
 	m.Median = m.Runs[0]
 	m.Median.CPU, m.Median.Wall = spreadOf(cpu).Median, spreadOf(wall).Median
-	return m, nil
+	m.Others, err = e.measureLists(ctx, st, m.Objects)
+	return m, err
 }
 
 // idleKeys are the keys of the estate, in S3's order.
@@ -104,7 +107,12 @@ func idleKeys(now time.Time, n *int) iter.Seq[string] {
 
 // String says what the idle pass took.
 func (m *idleCost) String() string {
-	return fmt.Sprintf("An %s, %d objects in the bucket, %v added to each request: %d LISTs and %d GETs,\n"+
+	said := fmt.Sprintf("An %s, %d objects in the bucket, %v added to each request: %d LISTs and %d GETs,\n"+
 		"%.2f CPU-seconds (reach: %.1f) and %.2f s by the wall (reach: %.1f), the program's start and end included; median of %d runs.\n",
 		idleName, m.Objects, idleDelay, m.Median.Lists, m.Median.Gets, m.Median.CPU, idleReachCPU, m.Median.Wall, idleReach, len(m.Runs))
+	for i := range m.Others {
+		o := &m.Others[i]
+		said += fmt.Sprintf("To list all of that bucket with %s: %d LISTs, %.2f CPU-seconds and %.2f s.\n", o.Name, o.Cost.Lists, o.Cost.CPU, o.Cost.Wall)
+	}
+	return said
 }

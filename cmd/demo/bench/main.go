@@ -44,6 +44,7 @@ type options struct {
 	svg        string         // file for the chart; "" = none
 	memory     string         // the agent's setting
 	scale      float64        // of the number of objects
+	install    bool           // programs to compare with, where they are missing
 	profileDir string         // with profile
 }
 
@@ -93,7 +94,8 @@ func parse(args []string, profile bool, stderr io.Writer) (*options, error) {
 		f.StringVar(&o.profileDir, "dir", ".", "where to write the profiles")
 	} else {
 		f.StringVar(&o.agent, "agent", "", "the agent's program; empty = build it, which takes the benchmark to be run in its own folder")
-		f.IntVar(&o.runs, "n", 3, "how often each pair is run")
+		f.IntVar(&o.runs, "n", 2, "how often each pair is run")
+		f.BoolVar(&o.install, "install", true, "as root on Debian, install what to compare with (rclone, awscli, jq, curl) where it is missing")
 		f.StringVar(&o.json, "json", "", "write the result to this `FILE`, too")
 		f.StringVar(&o.svg, "svg", "", "draw the result into this `FILE`, too")
 	}
@@ -160,7 +162,7 @@ func measureAll(ctx context.Context, o *options, stdout, stderr io.Writer) (err 
 		return err
 	}
 	r := &report{Schema: 1, Began: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Pairs: o.runs, Memory: o.memory}
-	e := &environment{self: self, agent: agent, memory: o.memory, stderr: stderr}
+	e := &environment{self: self, agent: agent, memory: o.memory, install: o.install, stderr: stderr}
 	for _, w := range chosen(o, works()) {
 		m, err := e.measure(ctx, w, o.runs)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 type environment struct {
 	self, agent string // programs
 	memory      string
+	install     bool      // programs to compare with, where they are missing
 	stderr      io.Writer // for progress
 }
 

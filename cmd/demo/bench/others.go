@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -47,7 +46,7 @@ func (e *environment) measureOthers(ctx context.Context, st *stage, w *work, in 
 	if err != nil {
 		return nil, err
 	}
-	sh := shell()
+	sh := e.shell(ctx)
 	if sh == "" {
 		fmt.Fprintln(e.stderr, "not compared with curl | gzip -dc | jq | curl: not all of them are here")
 		return all, nil
@@ -63,14 +62,12 @@ func (e *environment) measureOthers(ctx context.Context, st *stage, w *work, in 
 }
 
 // shell is the shell's path; "" if anything that the pipe needs is missing.
-func shell() string {
-	sh := ""
+func (e *environment) shell(ctx context.Context) (sh string) {
 	for _, name := range []string{"gzip", "jq", "curl", "sh"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
+		l := lister{program: name, pack: name}
+		if sh = l.find(ctx, e.install); sh == "" {
 			return ""
 		}
-		sh = path
 	}
 	return sh
 }

@@ -77,7 +77,7 @@ func (r *report) printRest(b *strings.Builder) {
 		if w.Reach > 0 {
 			fmt.Fprintf(b, " (reach: %.0f %%)", 100*w.Reach)
 		}
-		fmt.Fprintf(b, "; peak %s MiB.\n", mebibytes(w.Peak))
+		fmt.Fprintf(b, "; the bare loop %.0f; peak %s MiB.\n", w.BareRate, mebibytes(w.Peak))
 	}
 	for i := range r.Growth {
 		g := &r.Growth[i]
