@@ -104,3 +104,22 @@ func TestIdleMemoryIsLetGo(t *testing.T) {
 		}
 	})
 }
+
+// What lending a buffer costs when sizes differ a little, as those of objects do.
+func BenchmarkMemory(b *testing.B) {
+	m := newMemory(64<<20, 1<<20)
+	ctx := b.Context()
+	n := int64(0)
+	for b.Loop() {
+		n++
+		want := stepUp(20_000 + n%64*100)
+		if err := m.budget.take(ctx, want); err != nil {
+			b.Fatal(err)
+		}
+		c := m.get(want, int(want))
+		if c.buf == nil {
+			c.buf = make([]byte, 0, want)
+		}
+		c.release()
+	}
+}
