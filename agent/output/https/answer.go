@@ -103,13 +103,10 @@ const maxAnswer = 64 << 10
 // what it would have said.
 func unreadable(err error) error { return fmt.Errorf("reading the receiver's answer: %w", err) }
 
-// answered says what the answer to a request with n records means.
-func (o *Output) answered(resp *http.Response, b *record.Batch, n int) (outcome, error) {
+// answered says what the answer to a request with n of the records means.
+func (o *Output) answered(resp *http.Response, records []record.Record, n int) (outcome, error) {
 	if classify(resp.StatusCode).ok {
 		out := o.form.layout.taken(resp, n)
-		for i := range out.refused {
-			out.refused[i].Answer = o.shown([]byte(out.refused[i].Answer), b, 2*maxQuoted)
-		}
 		if out.err == nil {
 			return out, nil
 		}
@@ -118,40 +115,39 @@ func (o *Output) answered(resp *http.Response, b *record.Batch, n int) (outcome,
 		if _, ok := errors.AsType[net.Error](e.Err); ok || errors.Is(e.Err, io.ErrUnexpectedEOF) {
 			return out, o.failed(e.Err)
 		}
-		e.Err = errors.New(o.shown([]byte(e.Err.Error()), b, 2*maxQuoted))
+		e.Err = errors.New(o.shown([]byte(e.Err.Error()), records, 2*maxQuoted))
 		e.RetryAfter = retryAfter(resp.Header, time.Now())
 		return out, &e
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // half an answer is as good
-	return outcome{}, o.refused(resp, text, b)
+	return outcome{}, o.refused(resp, text, records)
 }
 
 // shown is a text of the receiver's that may go into an error: one line,
-// without secrets and without what it quotes of the batch's records, if it is
-// about a batch.
-func (o *Output) shown(text []byte, b *record.Batch, limit int) string {
+// without secrets and without what it quotes of the records.
+func (o *Output) shown(text []byte, records []record.Record, limit int) string {
 	text = o.secrets.hide(text)
-	if b != nil {
-		text = hideRecords(text, b)
+	if len(records) > 0 {
+		text = hideRecords(text, records)
 	}
 	return quote(text, limit)
 }
 
 // refused is the error for a status other than 2xx; text is the answer's body,
 // or how it begins.
-func (o *Output) refused(resp *http.Response, text []byte, b *record.Batch) error {
+func (o *Output) refused(resp *http.Response, text []byte, records []record.Record) error {
 	a := classify(resp.StatusCode)
 	if better, ok := o.form.layout.refusal(resp.StatusCode, text); ok {
 		a = better
 	}
 	if a.kind != fault.Refused && a.kind != fault.TooLarge {
-		b = nil // whoever refuses a record likes to quote it; others don't see one
+		records = nil // whoever refuses a record likes to quote it; others don't see one
 	}
 	if auth := resp.Request.Header.Get("Authorization"); o.tokens != nil && auth != "" {
 		text = bytes.ReplaceAll(text, []byte(strings.TrimPrefix(auth, "Bearer ")), []byte("[hidden]"))
 	}
 	what := "the receiver answered " + statusText(resp.StatusCode)
-	if said := o.shown(text, b, maxQuoted); said != "" {
+	if said := o.shown(text, records, maxQuoted); said != "" {
 		what += ": " + said
 	}
 	e := o.classified(a, resp.StatusCode, resp.Header, what)

@@ -133,7 +133,7 @@ func TestRefusalsAmongLeftOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 40).Draw(t, "records")
 		fate := rapid.SliceOfN(rapid.IntRange(0, 2), n, n).Draw(t, "fate") // sent, left out, refused
-		var left, refused, want []fault.RecordRefusal
+		var left, refused, want []fault.RecordRefusal                      // want: of refused
 		sent := 0
 		for i, f := range fate {
 			switch f {
@@ -142,17 +142,30 @@ func TestRefusalsAmongLeftOut(t *testing.T) {
 			case 2:
 				refused = append(refused, fault.RecordRefusal{Index: sent})
 			}
-			if f != 0 {
+			if f == 2 {
 				want = append(want, fault.RecordRefusal{Index: i})
 			}
 			if f != 1 {
 				sent++
 			}
 		}
-		if got := merged(left, refused); !slices.Equal(got, want) {
-			t.Fatalf("%v, want %v", got, want)
+		if renumber(refused, left); !slices.Equal(refused, want) {
+			t.Fatalf("%v, want %v", refused, want)
 		}
 	})
+}
+
+// What the receiver says of a record stands at that record, also when others
+// were left out, and quotes none.
+func TestRefusedBesideLeftOut(t *testing.T) {
+	in := newReceiver(t, nil)
+	in.says(200, "", `{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":400,"error":{"type":"x","reason":"of bob.example@corp"}}}]}`)
+	o := open(t, Config{URL: "http://" + in.addr, Format: ElasticBulk, Indexing: Indexing{Index: "i"}})
+	err := o.Send(t.Context(), batch("{\n}", `{"a":1}`, "\n", `{"user":"bob.example@corp"}`))
+	expected{kind: fault.Refused, records: []int{0, 2, 3}, text: "of …"}.check(t, err)
+	if all := fault.RefusalsOf(err); strings.Contains(all[2].Answer, "bob") || all[0].Answer != "holds a line break" {
+		t.Errorf("%v", all)
+	}
 }
 
 func TestIndexName(t *testing.T) {

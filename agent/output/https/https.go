@@ -104,7 +104,16 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 	if len(refused) > 0 {
 		what = errRefusedSome
 	}
-	return &fault.Error{Kind: fault.Refused, Op: o.op, Err: what, Records: merged(left, refused)}
+	renumber(refused, left)
+	for i := range refused {
+		r := &refused[i]
+		// What is said of a record can quote that one, and looking through all
+		// others for each would take long.
+		r.Answer = o.shown([]byte(r.Answer), b.Records[r.Index:r.Index+1], 2*maxQuoted)
+	}
+	all := slices.Concat(left, refused)
+	slices.SortFunc(all, func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
+	return &fault.Error{Kind: fault.Refused, Op: o.op, Err: what, Records: all}
 }
 
 var (
@@ -112,20 +121,16 @@ var (
 	errRefusedSome = errors.New("the receiver refused single records")
 )
 
-// merged puts refusals by the receiver, which counts what was sent, among those
-// that were left out, which are numbered as in the batch. Both ascend.
-func merged(left, refused []fault.RecordRefusal) []fault.RecordRefusal {
-	all := slices.Clone(left)
-	for _, r := range refused {
-		for _, l := range left {
-			if l.Index <= r.Index {
-				r.Index++
-			}
+// renumber gives refusals by the receiver, which counts what was sent, the
+// numbers of the batch, of which some were left out. Both ascend.
+func renumber(refused, left []fault.RecordRefusal) {
+	passed := 0
+	for i := range refused {
+		for passed < len(left) && left[passed].Index <= refused[i].Index+passed {
+			passed++
 		}
-		all = append(all, r)
+		refused[i].Index += passed
 	}
-	slices.SortFunc(all, func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
-	return all
 }
 
 // post makes the request and releases body. It returns the records that the
@@ -150,7 +155,7 @@ func (o *Output) post(ctx context.Context, body *body, b *record.Batch, left []f
 	if err != nil {
 		return nil, err
 	}
-	out, err := o.answered(resp, b, len(b.Records)-len(left))
+	out, err := o.answered(resp, b.Records, len(b.Records)-len(left))
 	discard(resp) // the answer is known: what follows may fail
 	if err != nil || out.ack == nil {
 		return out.refused, err

@@ -69,13 +69,13 @@ func (s secrets) hide(text []byte) []byte {
 const window = 8
 
 // hideRecords returns the part of text that can come to be quoted, without what
-// it quotes of the batch's records.
-func hideRecords(text []byte, b *record.Batch) []byte {
+// it quotes of the records.
+func hideRecords(text []byte, records []record.Record) []byte {
 	text = text[:min(len(text), 2*maxQuoted)]
 	hidden := make([]bool, len(text))
 	for i := 0; i+window <= len(text); i++ {
 		w := text[i : i+window]
-		if slices.ContainsFunc(b.Records, func(r record.Record) bool { return bytes.Contains(r.Raw, w) }) {
+		if slices.ContainsFunc(records, func(r record.Record) bool { return bytes.Contains(r.Raw, w) }) {
 			for j := i; j < i+window; j++ {
 				hidden[j] = true
 			}
