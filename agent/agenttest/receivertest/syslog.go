@@ -29,6 +29,8 @@ type SyslogConfig struct {
 	CA *CA
 	// RequireClient asks for a client certificate of the CA.
 	RequireClient bool
+	// RELP makes the stream speak RELP: each message is answered after Take.
+	RELP bool
 	// Take is given each whole message as it came, without its framing. It is
 	// called from one goroutine a connection; raw is its to keep. nil = none.
 	Take func(raw []byte)
@@ -39,9 +41,9 @@ type SyslogConfig struct {
 	Pace time.Duration
 }
 
-// Syslog is a receiver of syslog over UDP, TCP or TLS. On a stream it reads
-// octet counting and line breaks alike (RFC 6587): a digit begins a counted
-// frame, anything else a line.
+// Syslog is a receiver of syslog over UDP, TCP or TLS, or RELP over the latter.
+// On a stream it reads octet counting and line breaks alike (RFC 6587): a digit
+// begins a counted frame, anything else a line.
 type Syslog struct {
 	cfg    SyslogConfig
 	addr   string
@@ -203,6 +205,9 @@ func (s *Syslog) accept() {
 // stream reads one connection to its end.
 func (s *Syslog) stream(c net.Conn) error {
 	in := bufio.NewReaderSize(gated{c, s}, 64<<10)
+	if s.cfg.RELP {
+		return s.relp(c, in)
+	}
 	for {
 		first, err := in.Peek(1)
 		if errors.Is(err, io.EOF) {

@@ -274,3 +274,36 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	}
 }
+
+// Surroundings of up to a megabyte make one message or none, never a part of one.
+func TestInvariant11_HugeSurroundings(t *testing.T) {
+	for _, huge := range []string{strings.Repeat("a\n\"]\\", 50_000), strings.Repeat("\xff", 1<<18), strings.Repeat("9 <1>1 ", 150_000)} {
+		r := outputtest.Numbered("n", 1)[0]
+		r.EventID = []byte(huge)
+		r.Object = &record.Object{
+			Bucket: huge, Key: huge, Account: huge, Region: huge, LogType: huge, Labels: map[string]string{huge: huge},
+		}
+		for _, style := range []MessageFormat{RFC5424, RFC3164} {
+			for _, framing := range []Framing{OctetCounting, LF} {
+				f := newFormatter(style, 134, huge, huge, 64<<20)
+				f.framing = framing
+				frame, why, _ := f.frame(&r)
+				if why != "" {
+					t.Fatal(why)
+				}
+				if framing == OctetCounting {
+					_, frame, _ = bytes.Cut(frame, []byte(" "))
+				}
+				m, err := parse(style, bytes.TrimSuffix(frame, []byte("\n")))
+				if err != nil || !bytes.Equal(m.msg, r.Raw) {
+					t.Fatalf("%s %s: %.300q: %v", style, framing, m.msg, err)
+				}
+				if f.limit = 64 << 10; style == RFC5424 {
+					if frame, why, kind := f.frame(&r); frame != nil || why == "" || kind != fault.TooLarge {
+						t.Errorf("%s %s: %q, %v", style, framing, why, kind)
+					}
+				}
+			}
+		}
+	}
+}

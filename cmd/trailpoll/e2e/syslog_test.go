@@ -160,3 +160,59 @@ func TestReceivers_Invariant1_RsyslogCutOff(t *testing.T) {
 		})
 	}
 }
+
+// The program itself is killed, and ended in order: over RELP no more comes
+// again than two batches, and after an end in order nothing.
+func TestReceivers_Invariant2_RELPRepeatsLittle(t *testing.T) {
+	const (
+		records, times = 40_000, 9
+		bound          = 2 * 500 // invariant 2: 2 × connections × the records of a batch
+	)
+	r := newRsyslogd(t, receivertest.ListenRELP)
+	b := newBucket(t)
+	r.fill(t, b, records)
+	conf := newSettings(t, "", source("drain", b, "", ""), r.output("relp", r.Addr(receivertest.ListenRELP)))
+	j, came := newJournal(), 0
+	read := func() { // notes what came in this run
+		t.Helper()
+		await(t, 10*time.Second, "rsyslogd has read all", func() bool { return openConnections(t, r.Addr(r.listener)) == 0 })
+		stored, err := r.Stored(r.listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range stored[came:] {
+			j.take(0, s.Text)
+			r.take(s.Text)
+		}
+		came = len(stored)
+	}
+	killed := map[int]bool{}
+	for i := range times {
+		run := j.next()
+		c := conf.start(t, "run")
+		last := r.Size(r.listener)
+		await(t, time.Minute, "the drain goes on", func() bool { return r.Size(r.listener) > last+r.size/(times*4) })
+		if killed[run] = i%3 != 2; killed[run] {
+			c.kill()
+		} else {
+			stopped(t, c)
+		}
+		read()
+	}
+	j.next()
+	conf.code(t, 0, time.Minute, "run", "--once")
+	read()
+	got := r.tally.Result()
+	if got.Lost > 0 || got.Altered > 0 {
+		t.Errorf("invariant 1: %v", got)
+	}
+	for run, n := range j.repeats {
+		if n > bound || n > 0 && !killed[run] {
+			t.Errorf("invariant 2: run %d, killed %v: %d records repeated, at most %d may be after a kill", run, killed[run], n, bound)
+		}
+	}
+	if j.within > 0 {
+		t.Errorf("invariant 2: %d records came twice in one run", j.within)
+	}
+	t.Logf("%d ends, two of three by kill -9: %v", times, got)
+}
