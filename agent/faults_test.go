@@ -145,22 +145,28 @@ func TestInvariant1And2_EveryFailurePoint(t *testing.T) {
 			}
 			for seed := range uint64(5) {
 				t.Run(fmt.Sprintf("%s/done=%v/%d", op, done, seed), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { failurePoint(t, op, done, seed) })
+					synctest.Test(t, func(t *testing.T) { failurePoint(t, op, done, seed, false) })
+				})
+				t.Run(fmt.Sprintf("resync/%s/done=%v/%d", op, done, seed), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { failurePoint(t, op, done, seed, true) })
 				})
 			}
 		}
 	}
 }
 
-func failurePoint(t *testing.T, op string, done bool, seed uint64) {
+// failurePoint is one of them; resync tells whether it is a re-sync that is to
+// bring everything, and not a listing.
+func failurePoint(t *testing.T, op string, done bool, seed uint64, resync bool) {
 	w := newWorld(t)
+	armed := false
 	rng := rand.New(rand.NewPCG(seed, 7))
 	var mu sync.Mutex
 	failures := 0
 	hit := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		if failures < 40 && rng.IntN(4) == 0 {
+		if armed && failures < 40 && rng.IntN(4) == 0 {
 			failures++
 			return true
 		}
@@ -202,9 +208,18 @@ func failurePoint(t *testing.T, op string, done bool, seed uint64) {
 	now := time.Now()
 	for s := range 4 {
 		for i := range 30 {
-			w.put(stream(s), now.Add(-time.Duration(i)*20*time.Minute), 1+rng.IntN(150))
+			stamp := now.Add(-time.Duration(i) * 20 * time.Minute)
+			if resync {
+				stamp = stamp.Add(-60 * day)
+			}
+			key := w.key(stream(s), stamp)
+			w.bucket.PutAt(key, w.object(key, 1+rng.IntN(150)), stamp)
 		}
 	}
+	if resync {
+		w.resync(agent.ResyncOrder{From: now.Add(-62 * day), To: now})
+	}
+	armed = true
 	if r := w.once(); len(r.Unfinished) > 0 {
 		t.Errorf("unfinished: %v", r.Unfinished)
 	}

@@ -205,6 +205,7 @@ func TestInvariant4_ResyncAndListingMeet(t *testing.T) {
 	for _, seed := range seeds(t, 40) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, "siem", "lake")
+			w.disk = seed%4 == 3
 			rng := rand.New(rand.NewPCG(seed, 41))
 			w.bucket.Latency = time.Duration(rng.IntN(200)) * time.Millisecond
 			for _, o := range w.outputs {
@@ -239,11 +240,17 @@ func TestInvariant4_ResyncAndListingMeet(t *testing.T) {
 			for output := range w.outputs {
 				w.complete(output, kills*2*2*100)
 			}
-			for _, r := range w.memoryResyncs() {
+			s := w.open()
+			defer s.Close()
+			all, err := s.Resyncs()
+			if err != nil || len(all) != 3 {
+				t.Errorf("seed %d: %v, %v", seed, all, err)
+			}
+			for _, r := range all {
 				if !r.Over() {
 					t.Errorf("seed %d: %+v", seed, r)
 				}
-				if heads, err := w.memory.ResyncHeads(r.ID); len(heads) != 0 || err != nil {
+				if heads, err := s.ResyncHeads(r.ID); len(heads) != 0 || err != nil {
 					t.Errorf("seed %d: re-sync %v has left lanes: %v, %v", seed, r.ID, heads, err)
 				}
 			}
@@ -279,4 +286,48 @@ func (w *world) cancelDuring(id progress.ResyncID, after time.Duration) {
 	if err := <-done; err != nil {
 		w.t.Errorf("Run: %v", err)
 	}
+}
+
+// What a cancelled re-sync has on its way is taken over by the next one of the
+// same window: if it does not arrive, that one sends it again.
+func TestInvariant1_ResyncTakesOverFromCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := &agenttest.Stream{Delay: time.Minute}
+		w.streams = map[string]*agenttest.Stream{"siem": s}
+		w.outputs["siem"] = &s.Output
+		w.put(stream(1), time.Now(), 1)
+		w.once()
+		at := time.Now().Add(-60 * day)
+		w.old(stream(1), at, 100)
+		order := agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
+		first := w.resync(order)
+		w.resync(order)
+		a, err := agent.New(w.config(w.memory))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			_, err := a.Run(ctx, context.Background())
+			done <- err
+		}()
+		time.Sleep(20 * time.Second) // all of it is written, and nothing confirmed
+		if _, err := a.CancelResync(ctx, first.ID); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		s.Break() // and nothing of it has arrived
+		time.Sleep(10 * time.Minute)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		w.complete("siem", 0)
+		all := w.memoryResyncs()
+		if all[0].State != progress.ResyncCancelled || all[1].State != progress.ResyncDone || all[1].Count.Objects != 100 {
+			t.Errorf("%+v", all)
+		}
+	})
 }

@@ -335,7 +335,7 @@ func count(active map[string]map[*relist]bool, w *relist) {
 // way.
 func (r *resyncer) begin(x *resync, parts []*resyncLane, active map[string]map[*relist]bool) {
 	w := &relist{of: x, stream: parts[0].lane.of, outputs: outputsOf(parts)}
-	if len(active[w.outputs]) >= resyncWalks {
+	if len(active[w.outputs]) >= resyncWalks || x.over.Load() {
 		return
 	}
 	count(active, w)
