@@ -44,6 +44,7 @@ type writer struct {
 	byLane map[progress.Lane]*laneState
 	last   *laneState // the lane asked for last: usually asked for again
 	key    []byte     // scratch
+	days   map[dayKey]uint64
 }
 
 // laneState is a lane as the transaction leaves it.
@@ -196,6 +197,7 @@ func (w *writer) settled(c *progress.Changes) error {
 		}
 		it.st.row.recent++
 		it.st.dirty = true
+		w.countDay(it.st, it.key)
 	}
 	return nil
 }
@@ -337,7 +339,7 @@ func (w *writer) finish() error {
 			return fmt.Errorf("writing the head of %s: %w", st.lane.Stream, err)
 		}
 	}
-	return nil
+	return w.writeDays()
 }
 
 // Forget drops all lanes of an output in a source, and from when the output

@@ -24,6 +24,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 	if err := s.bury(ctx); err != nil {
 		return err
 	}
+	if err := s.dropDays(ctx, now); err != nil {
+		return err
+	}
 	limit := packLimit(now)
 	lanes, err := s.lanesToMaintain(limit)
 	if err != nil {
@@ -267,9 +270,12 @@ func burySome(tx *bolt.Tx) error {
 		if _, err := unseal("dead", lane, v); err != nil {
 			return err
 		}
-		for _, name := range [...][]byte{bucketRecent, bucketPacked, bucketPartial, bucketParked} {
+		for _, name := range [...][]byte{bucketRecent, bucketPacked, bucketPartial, bucketParked, bucketDays} {
 			var keys [][]byte
 			b := tx.Bucket(name)
+			if b == nil {
+				continue
+			}
 			in := b.Cursor()
 			for k, _ := in.Seek(lane); budget > 0 && bytes.HasPrefix(k, lane); k, _ = in.Next() {
 				keys = append(keys, bytes.Clone(k))

@@ -67,6 +67,7 @@ const schema = 2
 //	                             skipped, when and why; record is uint32, all
 //	                             ones for the object as a whole
 //	covered  lane                windows that re-syncs have gone over
+//	days     lane day            how many objects of the day were settled
 //	resyncs  id uint32           progress.Resync as JSON
 //	dead     lane                forgotten: Maintain removes what is left of it
 //
@@ -121,6 +122,7 @@ var (
 	bucketPartial = []byte("partial")
 	bucketParked  = []byte("parked")
 	bucketCovered = []byte("covered")
+	bucketDays    = []byte("days") // not in buckets: it is made when it is first needed
 	bucketResyncs = []byte("resyncs")
 	bucketDead    = []byte("dead")
 

@@ -49,7 +49,7 @@ func webConfig(addr, token string) control.WebConfig {
 		Addr: addr, Token: token, Build: control.Build{Version: "1.2.3", Commit: "abc", Go: "go1.26"},
 		Snapshot: func() (*control.Snapshot, error) { return sample(), nil },
 		Coverage: func(days int) (*control.Coverage, error) {
-			return &control.Coverage{Schema: control.Schema, Days: make([]string, days)}, nil
+			return &control.Coverage{Schema: control.Schema, Coverage: agent.Coverage{Days: make([]string, days)}}, nil
 		},
 		Healthy: func() error { return nil }, Log: zerolog.Nop(),
 	}

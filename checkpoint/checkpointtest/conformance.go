@@ -29,6 +29,7 @@ type Store interface {
 	Resyncs() ([]progress.Resync, error)
 	ResyncHeads(id progress.ResyncID) (map[progress.Lane]progress.Head, error)
 	Covered(l progress.Lane) ([]progress.Covered, error)
+	Days(id progress.SourceID, output string, from time.Time) (map[progress.Stream]map[string]int64, error)
 }
 
 // now is when the suite plays, by S3's clock.
@@ -73,6 +74,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"MaintainCancelled", testMaintainCancelled},
 		{"Forget", testForget},
 		{"LanesApart", testLanesApart},
+		{"Days", testDays},
 		{"Concurrent", testConcurrent},
 		{"Resync", testResync},
 		{"ResyncLanes", testResyncLanes},
@@ -540,6 +542,47 @@ func testForget(t *testing.T, s Store) {
 	// An output of this name begins anew.
 	commit(t, s, progress.Changes{Settled: settled(l, inFlight)})
 	wantStates(t, s, l, map[string]progress.State{pos: {}, inFlight: {Standing: progress.Settled}})
+}
+
+// How many objects of each day are settled is remembered, also where the
+// objects themselves are not any more.
+func testDays(t *testing.T, s Store) {
+	l, m, other := Lane(1, "siem"), Lane(2, "siem"), Lane(1, "other")
+	day := 24 * time.Hour
+	want := func(want map[progress.Stream]map[string]int64, from time.Time) {
+		t.Helper()
+		got, err := s.Days(source, "siem", from)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("the days are %v, %v; want %v", got, err, want)
+		}
+	}
+	want(map[progress.Stream]map[string]int64{}, now.Add(-30*day))
+	var c progress.Changes
+	for i := range 5 {
+		c.Settled = append(c.Settled, settled(l, Position(l, 3*day, i))...)
+	}
+	c.Settled = append(c.Settled, settled(l, Position(l, 2*day, 9))...)
+	c.Settled = append(c.Settled, settled(m, Position(m, 2*day, 9), "odd/place")...)
+	c.Settled = append(c.Settled, settled(other, Position(other, 3*day, 1))...)
+	commit(t, s, c)
+	commit(t, s, c) // the same again changes nothing
+	at := func(ago time.Duration) string { return now.Add(-ago).Format(time.DateOnly) }
+	all := map[progress.Stream]map[string]int64{
+		l.Stream: {at(3 * day): 5, at(2 * day): 1}, m.Stream: {at(2 * day): 1},
+	}
+	want(all, now.Add(-30*day))
+	want(all, now.Add(-3*day))
+	want(map[progress.Stream]map[string]int64{l.Stream: {at(2 * day): 1}, m.Stream: {at(2 * day): 1}}, now.Add(-2*day))
+	head := progress.Head{Watermark: Position(l, 0, 0), Pruned: Position(l, day, 0)}
+	commit(t, s, progress.Changes{Heads: []progress.LaneHead{{Lane: l, Head: head}}})
+	maintain(t, s)
+	want(all, now.Add(-30*day))
+	if _, err := s.Forget(source, "siem"); err != nil {
+		t.Fatal(err)
+	}
+	want(map[progress.Stream]map[string]int64{}, now.Add(-30*day))
+	maintain(t, s)
+	want(map[progress.Stream]map[string]int64{}, now.Add(-30*day))
 }
 
 // Lanes whose parts run together when they are written one behind the other.

@@ -48,6 +48,7 @@ type memoryLane struct {
 	settled map[string]bool
 	partial map[string]progress.State
 	parked  map[parkedKey]progress.Entry
+	days    map[string]int64
 }
 
 type parkedKey struct {
@@ -91,7 +92,7 @@ func (m *Memory) Clone() *Memory {
 		c.sources[id] = cloneSource(s)
 	}
 	for l, x := range m.lanes {
-		y := &memoryLane{slices.Clone(x.covered), x.head, maps.Clone(x.settled), maps.Clone(x.partial), maps.Clone(x.parked)}
+		y := &memoryLane{slices.Clone(x.covered), x.head, maps.Clone(x.settled), maps.Clone(x.partial), maps.Clone(x.parked), maps.Clone(x.days)}
 		c.lanes[l] = y
 	}
 	maps.Copy(c.resyncs, m.resyncs)
@@ -193,6 +194,42 @@ func (m *Memory) Covered(l progress.Lane) (windows []progress.Covered, err error
 	return windows, nil
 }
 
+// Days returns how many objects of each day were settled.
+func (m *Memory) Days(id progress.SourceID, output string, from time.Time) (map[progress.Stream]map[string]int64, error) {
+	all := map[progress.Stream]map[string]int64{}
+	err := m.call("Days", func() error {
+		first := from.UTC().Format(time.DateOnly)
+		for l, x := range m.lanes {
+			if l.Source != id || l.Output != output || l.Resync != 0 {
+				continue
+			}
+			for day, n := range x.days {
+				if day < first {
+					continue
+				}
+				if all[l.Stream] == nil {
+					all[l.Stream] = map[string]int64{}
+				}
+				all[l.Stream][day] = n
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// folderDay returns the date of a position's folder, YYYY-MM-DD.
+func folderDay(pos string) (string, bool) {
+	if len(pos) < 11 || pos[10] != '/' {
+		return "", false
+	}
+	t, err := time.Parse("2006/01/02", pos[:10])
+	return t.Format(time.DateOnly), err == nil
+}
+
 func cloneResync(r progress.Resync) progress.Resync {
 	for _, s := range []*[]string{&r.Outputs, &r.Accounts, &r.Regions, &r.LogTypes} {
 		*s = slices.Clone(*s)
@@ -279,6 +316,9 @@ func (m *Memory) Commit(c *progress.Changes) error {
 		}
 		for _, o := range c.Settled {
 			x := m.lane(o.Lane)
+			if day, ok := folderDay(o.Position); ok && !x.settled[o.Position] && o.Position >= x.head.Pruned && o.Lane.Resync == 0 {
+				x.days[day]++
+			}
 			x.settled[o.Position] = true
 			delete(x.partial, o.Position)
 			delete(x.parked, parkedKey{o.Position, progress.WholeObject})
@@ -333,6 +373,7 @@ func (m *Memory) lane(l progress.Lane) *memoryLane {
 			settled: map[string]bool{},
 			partial: map[string]progress.State{},
 			parked:  map[parkedKey]progress.Entry{},
+			days:    map[string]int64{},
 		}
 		m.lanes[l] = x
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,7 @@ var secrets = []string{"hunter2-secret-key", "hunter2-token", "hunter2-password"
 //	nosecrets FILE…             wants no secret in stdout, stderr or files
 //	grab VAR FILE REGEXP        sets VAR to what the first group matches
 //	awaits REGEXP PROGRAM ARGS  runs the program until its output matches
+//	get URL                     prints what is served there; wants status 200
 //	mend                        puts a good object of one record in place of the one that is none
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -71,7 +74,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "fill": fill, "await": awaitFile, "lines": countLines, "doubled": doubled, "nosecrets": noSecrets, "rotate": rotate,
-			"awaits": awaitOutput, "grab": grab, "mend": mend,
+			"awaits": awaitOutput, "get": get, "grab": grab, "mend": mend,
 		},
 	})
 }
@@ -115,6 +118,23 @@ func awaitOutput(ts *testscript.TestScript, neg bool, args []string) {
 		case <-deadline.C:
 			ts.Fatalf("the output never matches %s:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 		}
+	}
+}
+
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: get URL")
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	resp, err := c.Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+	if (resp.StatusCode == http.StatusOK) == neg {
+		ts.Fatalf("%s answers %s: %s", args[0], resp.Status, body)
 	}
 }
 

@@ -37,5 +37,13 @@ func (d *desk) listen(ctx context.Context, conf *config.Agent, log zerolog.Logge
 
 // coverage tells which days are settled.
 func (d *desk) coverage(days int) (*control.Coverage, error) {
-	return nil, nil
+	a, err := d.current()
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.Coverage(days)
+	if err != nil {
+		return nil, err
+	}
+	return &control.Coverage{Schema: control.Schema, Coverage: *c}, nil
 }
