@@ -325,23 +325,22 @@ func statusStreams(b *strings.Builder, st *control.Status, all bool) {
 
 // age writes a number of seconds with its two largest units.
 func age(seconds int64) string {
-	units := [...]struct {
-		name string
-		size int64
-	}{{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}
-	for i, u := range units {
-		if seconds < u.size && u.size > 1 {
-			continue
+	d, h, m, s := seconds/86400, seconds/3600%24, seconds/60%60, seconds%60
+	two := func(a int64, x string, b int64, y string) string {
+		if b == 0 {
+			return fmt.Sprintf("%d%s", a, x)
 		}
-		text := fmt.Sprintf("%d%s", seconds/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := seconds % u.size / units[i+1].size; rest > 0 {
-				text += fmt.Sprintf("%d%s", rest, units[i+1].name)
-			}
-		}
-		return text
+		return fmt.Sprintf("%d%s%d%s", a, x, b, y)
 	}
-	return "0s"
+	switch {
+	case d > 0:
+		return two(d, "d", h, "h")
+	case h > 0:
+		return two(h, "h", m, "m")
+	case m > 0:
+		return two(m, "m", s, "s")
+	}
+	return fmt.Sprintf("%ds", s)
 }
 
 // clean takes out of a text what would make another line of it, or drive the
