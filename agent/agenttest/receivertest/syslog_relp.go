@@ -18,7 +18,7 @@ func (s *Syslog) relp(c net.Conn, in *bufio.Reader) error {
 	out := bufio.NewWriter(c)
 	for {
 		if in.Buffered() == 0 && out.Flush() != nil {
-			return nil // whoever sent it has gone, and knows of no answer
+			return nil //nolint:nilerr // whoever sent it has gone, and knows of no answer
 		}
 		txnr, command, data, err := relpFrame(in)
 		if errors.Is(err, io.EOF) {
