@@ -125,6 +125,20 @@ func TestCEFTakesTheTagsPlace(t *testing.T) {
 	}
 }
 
+// What is copied is a time, to the second and the day.
+func TestPlainTime(t *testing.T) {
+	for at, want := range map[string]bool{
+		"2026-11-01T09:50:00Z": true, "2024-02-29T23:59:59Z": true, "0000-01-01T00:00:00Z": true,
+		"2026-02-29T00:00:00Z": false, "2026-04-31T00:00:00Z": false, "2026-12-32T00:00:00Z": false, "2026-12-00T00:00:00Z": false,
+		"2026-00-01T00:00:00Z": false, "2026-13-01T00:00:00Z": false, "2026-11-01T24:00:00Z": false, "2026-11-01T00:60:00Z": false,
+		"2026-11-01T23:59:60Z": false, "2026-11-01t00:00:00Z": false, "2026-11-01T00:00:00.Z": false, "": false,
+	} {
+		if _, got := plainTime([]byte(at)); got != want {
+			t.Errorf("%q: %v", at, got)
+		}
+	}
+}
+
 // Times that are copied are those that would have been made, whatever the text.
 func TestTimesCopied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

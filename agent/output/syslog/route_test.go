@@ -106,6 +106,45 @@ func TestInvariant1_GoingHomeKeepsWhatIsOutstanding(t *testing.T) {
 	}
 }
 
+// A first address that takes connections and breaks them with something
+// outstanding is left; one that closes an idle connection is not.
+func TestFailoverFromBreaks(t *testing.T) {
+	for transport, framing := range map[Transport]Framing{TCP: OctetCounting, RELP: relpFraming} {
+		first, second := newReceiver(t, framing, nil), newReceiver(t, framing, nil)
+		o := open(t, Config{Transport: transport, Addresses: []string{first.addr, second.addr}, ConfirmDelay: 100 * time.Millisecond})
+		for i := range 3 {
+			if err := o.Send(t.Context(), batch(outputtest.Numbered("idle", 5))); err != nil {
+				t.Fatal(err)
+			}
+			first.reset()
+			eventually(t.Context(), t, "the break is seen", func() bool { return broken(o) })
+			if n := len(first.Records()); n != 5*(i+1) {
+				t.Fatalf("%s: %d records at the first", transport, n)
+			}
+		}
+		first.Fail(outputtest.Fault{Mode: outputtest.ResetAfter})
+		if err := o.Send(t.Context(), batch(outputtest.Numbered("broken", 5))); err == nil {
+			t.Fatalf("%s: acknowledged", transport)
+		}
+		if err := o.Send(t.Context(), batch(outputtest.Numbered("second", 5))); err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Await(t.Context(), 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func broken(o *Output) bool {
+	switch to := o.to.(type) {
+	case *stream:
+		return to.link.ledger.broken() != nil
+	case *relp:
+		return to.session.broken() != nil
+	}
+	return false
+}
+
 // A first address that swallows connections is left after a while.
 func TestFailoverFromSilence(t *testing.T) {
 	silent := listenStuck(t)

@@ -99,3 +99,22 @@ func TestInvariant5_DyingReceiverBlamesNoRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// After some breaks one message at a time is sent, so that it is known which.
+func TestSuspectsOneByOne(t *testing.T) {
+	var s suspects
+	r := outputtest.Numbered("n", 1)
+	for n := range 5 {
+		if got, want := s.window(100), []int{100, 100, 1, 1, 1}[n]; got != want {
+			t.Errorf("after %d breaks: %d at once, want %d", n, got, want)
+		}
+		if last, never := s.of(batch(r)); (len(last) == 1) != (n == 4) || len(never) > 0 {
+			t.Errorf("after %d breaks: last %v, never %v", n, last, never)
+		}
+		s.broke(&r[0], false)
+	}
+	s.works()
+	if !s.idle() || s.window(100) != 100 {
+		t.Errorf("%+v", s)
+	}
+}
