@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -424,5 +425,51 @@ func TestResyncCount(t *testing.T) {
 		}
 		w.complete("siem", 0)
 		w.complete("lake", 0)
+	})
+}
+
+// A source that can't be listed keeps its own part waiting and no other, and
+// the re-sync is done when that is.
+func TestInvariant5_ResyncOfTwoSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		other := new(agenttest.Bucket)
+		var dead atomic.Bool
+		other.Fail = func(op, _ string) agenttest.Failure {
+			if dead.Load() {
+				return agenttest.Failure{Err: &fault.Error{Kind: fault.Unreachable, Err: errInjected}}
+			}
+			return agenttest.Failure{}
+		}
+		w.tune = func(c *agent.Config) {
+			second := c.Sources[0]
+			second.Name, second.Bucket, second.Store = "second", "other", other
+			c.Sources = append(c.Sources, second)
+		}
+		at := time.Now().Add(-60 * day)
+		w.old(stream(1), at, 50)
+		key := w.key(stream(2), at)
+		body := w.object(key, 3)
+		other.PutAt(key, body, at)
+		for i := range 3 { // it is in another bucket
+			name := fmt.Sprintf("/%s#%d", key, i)
+			w.want["other"+name] = w.want[bucketName+name]
+			delete(w.want, bucketName+name)
+		}
+		w.once()
+		w.resync(agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)})
+		dead.Store(true)
+		w.during(func() {
+			time.Sleep(10 * time.Minute)
+			if c := w.memoryResyncs()[0]; c.State != progress.ResyncRunning || c.Count.Objects != 50 {
+				t.Errorf("while one can't be listed: %+v", c)
+			}
+			dead.Store(false)
+			time.Sleep(10 * time.Minute)
+			if c := w.memoryResyncs()[0]; c.State != progress.ResyncDone || c.Count.Objects != 51 {
+				t.Errorf("in the end: %+v", c)
+			}
+		})
+		w.complete("siem", 0)
 	})
 }

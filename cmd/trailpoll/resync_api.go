@@ -217,6 +217,14 @@ type remoteResyncs struct{ client *control.Client }
 func (r *remoteResyncs) do(ctx context.Context, method, path string, in any) (resyncAnswer, error) {
 	var a resyncAnswer
 	err := r.client.Do(ctx, method, path, in, &a)
+	for n := 0; n < resyncAsks && between(err); n++ {
+		select {
+		case <-time.After(resyncEvery):
+		case <-ctx.Done():
+			return a, ctx.Err()
+		}
+		err = r.client.Do(ctx, method, path, in, &a)
+	}
 	if e, ok := errors.AsType[*control.StatusError](err); ok {
 		switch e.Status {
 		case http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusBadRequest:
@@ -224,6 +232,16 @@ func (r *remoteResyncs) do(ctx context.Context, method, path string, in any) (re
 		}
 	}
 	return a, err
+}
+
+// resyncAsks is how often an agent that is starting is asked again.
+const resyncAsks = 10
+
+// between reports whether the agent is between two configurations, or has not
+// begun yet.
+func between(err error) bool {
+	e, ok := errors.AsType[*control.StatusError](err)
+	return ok && e.Status == http.StatusServiceUnavailable
 }
 
 func requestOf(o agent.ResyncOrder) resyncRequest {
