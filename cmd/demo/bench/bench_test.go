@@ -148,6 +148,9 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 
+	if share, ok := r.rulesShare(); !ok || share >= 1 || !strings.Contains(table.String(), "Ten filter rules take") {
+		t.Errorf("no share of the filters: %v, %v", share, ok)
+	}
 	if len(r.Waits) != len(waits()) || len(r.Growth) != len(growings()) || len(r.Works[0].Others) == 0 {
 		t.Errorf("%d waits, %d growths, %d others", len(r.Waits), len(r.Growth), len(r.Works[0].Others))
 	}

@@ -65,6 +65,9 @@ func (r *report) print(w io.Writer) error {
 // printRest writes what is not measured beside the bare loop.
 func (r *report) printRest(b *strings.Builder) {
 	fmt.Fprintf(b, "Peak memory to reach with memory = \"32MiB\": ≤ %s MiB.\n", mebibytes(peakReach))
+	if share, ok := r.rulesShare(); ok {
+		fmt.Fprintf(b, "Ten filter rules take %.0f %% of the throughput (reach: %.0f %%).\n", 100*share, 100*rulesReach)
+	}
 	for i := range r.Works {
 		for j := range r.Works[i].Others {
 			o := &r.Works[i].Others[j]
@@ -87,6 +90,17 @@ func (r *report) printRest(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, " last ÷ first %.2f (reach: ≤ %.2f).\n", g.Ratio, g.Reach)
 	}
+}
+
+// rulesShare is how much of the agent's throughput its filters take, by the CPU
+// time; ok is false where not both works were measured.
+func (r *report) rulesShare() (share float64, ok bool) {
+	costs := map[string]float64{}
+	for i := range r.Works {
+		costs[r.Works[i].Name] = r.Works[i].Agent.CPU / float64(r.Works[i].Records)
+	}
+	plain, rules := costs[plainName], costs[rulesName]
+	return 1 - plain/rules, plain > 0 && rules > 0
 }
 
 func mebibytes(n int64) string {
