@@ -16,7 +16,7 @@ import (
 
 // beside is what the collector is given beside the records in flight. The pages
 // of the program's file, about 20 MiB, come on top.
-const beside = 13 << 20
+const beside = 12 << 20
 
 // errInterrupted: a second order to stop ended the agent before it had stopped
 // in order.

@@ -122,7 +122,7 @@ func writeProfile(name, file string) error {
 }
 
 // beside is what the product adds to memory for the collector's limit.
-const beside = 13 << 20
+const beside = 12 << 20
 
 // runHere is `trailpoll run --once` for what configure writes.
 func runHere(ctx context.Context, conf *config.Config) (err error) {
