@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,9 +30,9 @@ func TestCoverage(t *testing.T) {
 		}
 		w.put(stream(2), noon, 1)
 		w.bucket.Put(w.key(stream(2), noon.Add(-3*day)), []byte("no gzip"))
-		held := false
+		var held atomic.Bool
 		w.outputs["late"].Fail = func(*record.Batch) agenttest.Failure {
-			if held {
+			if held.Load() {
 				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errHeld}}
 			}
 			return agenttest.Failure{}
@@ -76,12 +77,12 @@ func TestCoverage(t *testing.T) {
 			want(got, not, not, empty, parked, empty, empty, settled, empty)
 
 			// An output that is held misses what comes, and then what follows.
-			held = true
+			held.Store(true)
 			w.put(stream(1), time.Now(), 1)
 			time.Sleep(day + 2*time.Hour)
 			got, _ = states(a, stream(1), 3)
 			want(got, settled, missing, missing)
-			held = false
+			held.Store(false)
 			time.Sleep(time.Hour)
 			got, _ = states(a, stream(1), 3)
 			want(got, settled, settled, empty)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,9 +117,9 @@ func TestStatusShowsTrouble(t *testing.T) {
 		}
 		w.put(stream(1), time.Now().Add(-time.Minute), 10)
 		w.put(stream(2), time.Now().Add(-time.Minute), 10)
-		denied := false
+		var denied atomic.Bool
 		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if denied && op == "list" && len(what) > 20 && what[8:20] == stream(2).Account {
+			if denied.Load() && op == "list" && len(what) > 20 && what[8:20] == stream(2).Account {
 				return agenttest.Failure{Err: &fault.Error{Kind: fault.Denied, Err: fmt.Errorf("access denied")}}
 			}
 			return agenttest.Failure{}
@@ -126,7 +127,7 @@ func TestStatusShowsTrouble(t *testing.T) {
 		w.working(func(a *agent.Agent) {
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			denied = true
+			denied.Store(true)
 			time.Sleep(time.Hour)
 			st := w.status(a)
 			for _, o := range st.Outputs {
@@ -259,9 +260,10 @@ func TestOrderSkips(t *testing.T) {
 func TestOrderOfVeryMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		denied := true
+		var denied atomic.Bool
+		denied.Store(true)
 		w.bucket.Fail = func(op, _ string) agenttest.Failure {
-			if denied && op == "get" {
+			if denied.Load() && op == "get" {
 				return agenttest.Failure{Err: &fault.Error{Kind: fault.KMSDenied, Err: fmt.Errorf("key disabled")}}
 			}
 			return agenttest.Failure{}
@@ -275,7 +277,7 @@ func TestOrderOfVeryMany(t *testing.T) {
 			if n := len(w.parked()); n != 1500 {
 				t.Fatalf("%d are parked", n)
 			}
-			denied = false
+			denied.Store(false)
 			if out, err := a.Order(t.Context(), agent.Order{Reason: record.KMSDenied}); err != nil || len(out.Done)+len(out.Busy) != 1500 {
 				t.Fatalf("%d done, %v", len(out.Done), err)
 			}

@@ -30,9 +30,9 @@ type Client struct {
 
 // Connect finds the agent that runs on a state directory. Its error is
 // ErrNoAgent (which ErrLeft is, too) if none does, and another where one may
-// run and can't be asked.
+// run and can't be asked, or does not answer within 10 s.
 func Connect(ctx context.Context, stateDir string) (*Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	first, err := dial(ctx, stateDir)
 	if err != nil {
@@ -51,8 +51,19 @@ func Connect(ctx context.Context, stateDir string) (*Client, error) {
 		},
 		MaxIdleConns: 1, IdleConnTimeout: time.Minute,
 	}}
+	err = c.Do(ctx, http.MethodGet, pingPath, nil, nil)
+	if _, answers := errors.AsType[*StatusError](err); err != nil && !answers {
+		c.Close()
+		return nil, &fault.Error{
+			Kind: fault.Unreachable, Op: "asking the agent of " + stateDir, Err: errors.New("it runs, and does not answer"),
+			Hint: "its log may say why; if it stays so, restart the agent: nothing is lost by that",
+		}
+	}
 	return c, nil
 }
+
+// pingPath is asked for to see whether the agent answers.
+const pingPath = "/v1/ping"
 
 // Close lets the connections go.
 func (c *Client) Close() {

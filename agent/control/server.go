@@ -21,6 +21,11 @@ type Server struct {
 // NewServer makes a Server that knows no route yet. It starts nothing.
 func NewServer(log zerolog.Logger) *Server {
 	s := &Server{mux: http.NewServeMux(), log: log}
+	s.Handle("GET "+pingPath, func(http.ResponseWriter, *http.Request) (any, error) {
+		return struct {
+			Schema int `json:"schema"`
+		}{Schema}, nil
+	})
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		Fail(w, &StatusError{http.StatusNotFound, errors.New("no such request: " + r.Method + " " + r.URL.Path)})
 	})

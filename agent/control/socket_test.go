@@ -34,6 +34,7 @@ func shortDir(t *testing.T) string {
 // serve serves a control socket in dir until the test ends, or stop.
 func serve(t *testing.T, dir string, routes func(*control.Server)) (stop func()) {
 	t.Helper()
+	skipOnWine(t)
 	s := control.NewServer(zerolog.Nop())
 	if routes != nil {
 		routes(s)

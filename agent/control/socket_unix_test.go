@@ -3,6 +3,7 @@
 package control_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -100,5 +102,23 @@ func TestSocketDenied(t *testing.T) {
 	_, err := control.Connect(t.Context(), dir)
 	if fault.KindOf(err) != fault.Denied || fault.HintOf(err) == "" {
 		t.Errorf("got %v, want it denied with a hint", err)
+	}
+}
+
+func skipOnWine(*testing.T) {}
+
+// An agent that hangs is told from none, and does not hang the command.
+func TestConnectToHungAgent(t *testing.T) {
+	dir := shortDir(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, control.SocketName), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = control.Connect(ctx, dir)
+	if err == nil || errors.Is(err, control.ErrNoAgent) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("got %v", err)
 	}
 }

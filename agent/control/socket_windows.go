@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
@@ -105,6 +106,9 @@ func trusted(c net.Conn, stateDir string) error {
 	if u, err := windows.GetCurrentProcessToken().GetTokenUser(); err == nil && owner.Equals(u.User.Sid) {
 		return nil
 	}
+	if o, err := defaultOwner(); err == nil && owner.Equals(o) {
+		return nil
+	}
 	lock := filepath.Join(stateDir, "checkpoint.lock")
 	if _, err := os.Lstat(lock); err == nil {
 		sd, err := windows.GetNamedSecurityInfo(lock, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
@@ -115,4 +119,21 @@ func trusted(c net.Conn, stateDir string) error {
 		}
 	}
 	return fmt.Errorf("its owner %s does not own the state", owner)
+}
+
+// defaultOwner is who owns what this process makes: its user, or for an
+// administrator that whole group.
+func defaultOwner() (*windows.SID, error) {
+	var n uint32
+	token := windows.GetCurrentProcessToken()
+	err := windows.GetTokenInformation(token, windows.TokenOwner, nil, 0, &n)
+	if !errors.Is(err, windows.ERROR_INSUFFICIENT_BUFFER) || n < uint32(unsafe.Sizeof(uintptr(0))) {
+		return nil, fmt.Errorf("asking for the token's owner: %w", err)
+	}
+	// TOKEN_OWNER is one pointer to a SID that lies behind it in the buffer.
+	b := make([]uintptr, n/uint32(unsafe.Sizeof(uintptr(0)))+1)
+	if err := windows.GetTokenInformation(token, windows.TokenOwner, (*byte)(unsafe.Pointer(&b[0])), n, &n); err != nil {
+		return nil, fmt.Errorf("asking for the token's owner: %w", err)
+	}
+	return (*(**windows.SID)(unsafe.Pointer(&b[0]))).Copy()
 }

@@ -271,7 +271,7 @@ func TestWebPortInUse(t *testing.T) {
 	log.on("not served", cancel)
 	go func() { defer close(done); control.NewWeb(cfg).Run(ctx) }()
 	<-done
-	if text := log.String(); !strings.Contains(text, "address already in use") || !strings.Contains(text, "another port") {
+	if text := log.String(); !strings.Contains(text, "bind: ") || !strings.Contains(text, "another port") {
 		t.Errorf("the log says %s", text)
 	}
 }
