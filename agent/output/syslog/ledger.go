@@ -41,7 +41,7 @@ type ledger struct {
 	pending  []*confirmation // by end, ascending
 	held     int             // how many of them, from the first, the peer's kernel has
 	err      error           // why it is broken
-	failed   bool            // something was pending when it broke
+	failed   bool            // something was pending when it broke, or added since
 	acked    int64           // bytes that the peer's kernel has
 	progress time.Time       // when acked last grew, or there began to be something to acknowledge
 }
@@ -83,6 +83,7 @@ func (l *ledger) add(verdict error) *confirmation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
+		l.failed = true
 		c.err = l.err
 		close(c.done)
 		return c
