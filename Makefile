@@ -11,11 +11,11 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-fips demo test test-race test-real test-receivers loki simulate scale torture lint vuln fuzz bench cover clean FORCE
+.PHONY: help build build-fips demo test test-race test-real test-receivers loki simulate scale torture packages test-packages test-systemd test-wine test-powercut lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/trailpoll$(EXE) ## build the agent into bin/
 
@@ -90,6 +90,22 @@ cover: ## which code the tests reach: bin/cover.html
 	$(GO) test -short -coverpkg=./... -coverprofile=bin/cover.out $(PKG)
 	$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	$(GO) tool cover -func=bin/cover.out | tail -1
+
+packages: ## deb, rpm, MSI, archives, sums and a bill of materials into dist/ (VERSION=v1.0.0; Linux)
+	installer/packages/build $(VERSION) dist
+
+test-packages: ## packages: built twice, lintian, signatures (Debian, root; .ci/fetch packages)
+	.ci/packages
+
+test-systemd: ## packages and service in a booted systemd (after test-packages; .ci/fetch systemd)
+	.ci/boot bin/packages systemd-test
+
+test-wine: ## the service and the MSI under wine (after test-packages; .ci/fetch wine)
+	.ci/wine-test bin/packages
+	.ci/wine-suite
+
+test-powercut: ## CUTS (10) power cuts in a virtual machine (after test-packages; .ci/fetch powercut)
+	.ci/powercut-test bin/packages $(or $(CUTS),10)
 
 clean: ## remove what was built
 	rm -rf bin dist
