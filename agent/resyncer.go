@@ -30,6 +30,7 @@ type resyncer struct {
 	parts    map[progress.Lane]*resyncLane // by their own lane
 	finished map[progress.ResyncID]bool    // nothing of these is left here
 	ready    []*relist
+	sorted   []*stream // of the source, by name; never changed once made
 	closed   bool
 }
 
@@ -134,10 +135,8 @@ func (r *resyncer) close() {
 // lanes returns the lanes of the source that a re-sync is for, those of a
 // stream together, in the order of the streams' names.
 func (r *resyncer) lanes(o *progress.Resync) []*lane {
-	streams := r.source.all()
-	slices.SortFunc(streams, func(a, b *stream) int { return strings.Compare(a.id.String(), b.id.String()) })
 	var all []*lane
-	for _, st := range streams {
+	for _, st := range r.inOrder() {
 		for _, l := range st.lanes {
 			if o.Wants(&l.id) {
 				all = append(all, l)
@@ -145,6 +144,27 @@ func (r *resyncer) lanes(o *progress.Resync) []*lane {
 		}
 	}
 	return all
+}
+
+// inOrder returns the streams of the source in the order of their names. None
+// ever goes, so that they need to be sorted only when there are more.
+func (r *resyncer) inOrder() []*stream {
+	s := r.source
+	s.mu.Lock()
+	n := len(s.streams)
+	s.mu.Unlock()
+	r.mu.Lock()
+	sorted := r.sorted
+	r.mu.Unlock()
+	if len(sorted) == n {
+		return sorted
+	}
+	sorted = s.all()
+	slices.SortFunc(sorted, func(a, b *stream) int { return strings.Compare(a.id.String(), b.id.String()) })
+	r.mu.Lock()
+	r.sorted = sorted
+	r.mu.Unlock()
+	return sorted
 }
 
 // part returns a lane's part of a re-sync.
