@@ -36,8 +36,9 @@ type WebConfig struct {
 	Snapshot func() (*Snapshot, error)
 	// Coverage tells which days of which streams are settled.
 	Coverage func(days int) (*Coverage, error)
-	// Healthy reports why the agent is not well: nil if it is.
-	Healthy func() error
+	// Healthy reports why the agent is not well, Ready why none is at work: nil
+	// if all is well. Both are asked often, and are cheap.
+	Healthy, Ready func() error
 
 	Log zerolog.Logger
 }
@@ -59,10 +60,7 @@ func NewWeb(cfg WebConfig) *Web {
 		MaxRequestsInFlight: 4, Timeout: 20 * time.Second, ErrorHandling: promhttp.ContinueOnError,
 	}))
 	w.mux.HandleFunc("/healthz", func(rw http.ResponseWriter, _ *http.Request) { say(rw, cfg.Healthy()) })
-	w.mux.HandleFunc("/readyz", func(rw http.ResponseWriter, _ *http.Request) {
-		_, err := cfg.Snapshot()
-		say(rw, err)
-	})
+	w.mux.HandleFunc("/readyz", func(rw http.ResponseWriter, _ *http.Request) { say(rw, cfg.Ready()) })
 	w.inner.HandleFunc("/v1/status", func(rw http.ResponseWriter, _ *http.Request) {
 		s, err := cfg.Snapshot()
 		if err != nil {

@@ -51,7 +51,7 @@ func webConfig(addr, token string) control.WebConfig {
 		Coverage: func(days int) (*control.Coverage, error) {
 			return &control.Coverage{Schema: control.Schema, Coverage: agent.Coverage{Days: make([]string, days)}}, nil
 		},
-		Healthy: func() error { return nil }, Log: zerolog.Nop(),
+		Healthy: func() error { return nil }, Ready: func() error { return nil }, Log: zerolog.Nop(),
 	}
 }
 
@@ -180,6 +180,7 @@ func TestWebPage(t *testing.T) {
 func TestWebHealth(t *testing.T) {
 	cfg := webConfig(local, "")
 	cfg.Healthy = func() error { return errors.New("a secret reason") }
+	cfg.Ready = cfg.Healthy
 	cfg.Snapshot = func() (*control.Snapshot, error) { return nil, errors.New("a secret reason") }
 	w := control.NewWeb(cfg)
 	for _, path := range []string{"/healthz", "/readyz"} {

@@ -24,6 +24,7 @@ func (d *desk) listen(ctx context.Context, conf *config.Agent, log zerolog.Logge
 		Snapshot: d.snapshot,
 		Coverage: d.coverage,
 		Healthy:  func() error { _, err := d.store.Stats(); return err },
+		Ready:    func() error { _, err := d.current(); return err },
 		Log:      log,
 	})
 	ctx, cancel := context.WithCancel(ctx)
