@@ -95,12 +95,17 @@ func TestIdleMemoryIsLetGo(t *testing.T) {
 			time.Sleep(idleKept / 2)
 			c.release()
 		}
-		if m.spare != 1<<20 {
-			t.Errorf("%d bytes are idle, want one buffer", m.spare)
+		idle := func() int64 {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.spare
+		}
+		if n := idle(); n != 1<<20 {
+			t.Errorf("%d bytes are idle, want one buffer", n)
 		}
 		time.Sleep(3 * idleKept)
-		if m.spare != 0 || len(m.idle) > 0 {
-			t.Errorf("%d bytes are idle after %v", m.spare, 3*idleKept)
+		if n := idle(); n != 0 {
+			t.Errorf("%d bytes are idle after %v", n, 3*idleKept)
 		}
 	})
 }
