@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func TestInitText(t *testing.T) {
 		a.token = rapid.String().Draw(t, "token")
 		a.prefix = rapid.String().Draw(t, "prefix")
 		conf, _, err := config.Parse("init", []byte(a.text()), config.Env{})
-		if errs, bad := err.(config.Errors); bad { //nolint:errorlint // documented as of this type
+		if errs, bad := errors.AsType[config.Errors](err); bad {
 			for _, p := range errs {
 				if p.Key == "" {
 					t.Fatalf("no TOML: %v\n%s", p, a.text())

@@ -24,7 +24,7 @@ import (
 
 const (
 	serviceUser = "trailpoll"
-	secretsDir  = "/etc/trailpoll/secrets"
+	secretsDir  = "/etc/trailpoll/secrets" //nolint:gosec // a directory
 	unitPath    = "/etc/systemd/system/" + serviceUnit + ".service"
 	whereLogIs  = "see why with: journalctl -u trailpoll -n 20 --no-pager"
 )
@@ -84,7 +84,7 @@ func unitState(shown string) (string, error) {
 func command(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // all callers name a command of the system
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "SYSTEMD_PAGER=")
 	out, err := cmd.Output()
 	if err != nil {

@@ -162,11 +162,11 @@ func (i *installation) settings() error {
 		}
 	}
 	delayed := windows.SERVICE_DELAYED_AUTO_START_INFO{IsDelayedAutoStartUp: 1}
-	set("a delayed start", windows.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, unsafe.Pointer(&delayed))
+	set("a delayed start", windows.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, unsafe.Pointer(&delayed)) //nolint:gosec // as Windows takes it
 	kind := uint32(windows.SERVICE_SID_TYPE_UNRESTRICTED)
-	set("an identity for the service", windows.SERVICE_CONFIG_SERVICE_SID_INFO, unsafe.Pointer(&kind))
+	set("an identity for the service", windows.SERVICE_CONFIG_SERVICE_SID_INFO, unsafe.Pointer(&kind)) //nolint:gosec // as Windows takes it
 	wait := uint32(3 * time.Minute / time.Millisecond)
-	set("time before a shutdown", windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, unsafe.Pointer(&wait))
+	set("time before a shutdown", windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, unsafe.Pointer(&wait)) //nolint:gosec // as Windows takes it
 	// At once, then soon, then every minute: no hot loop.
 	err = s.SetRecoveryActions([]mgr.RecoveryAction{
 		{Type: mgr.ServiceRestart, Delay: time.Second},
@@ -316,7 +316,7 @@ func uninstallService(out io.Writer) error {
 // takes all others, where an administrator writes it.
 func forService(path string) error {
 	if mayControl() != nil {
-		return nil
+		return nil //nolint:nilerr // it belongs to whoever writes it then
 	}
 	return setRights(path, acl.ConfigSDDL(serviceName))
 }

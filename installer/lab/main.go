@@ -94,11 +94,12 @@ func (l *lab) serve(objects, records int) error {
 		return err
 	}
 	defer func() { _ = receiver.Close() }()
-	bucket, err := net.Listen("tcp", "127.0.0.1:0")
+	var ports net.ListenConfig
+	bucket, err := ports.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	control, err := net.Listen("tcp", "127.0.0.1:0")
+	control, err := ports.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -153,8 +154,8 @@ func (l *lab) put(objects, records int) {
 		l.next = time.Now().UTC().Add(-72 * time.Hour)
 	}
 	from := l.next
-	l.next = from.Add(time.Duration(slots) * 5 * time.Minute)           // in front of all that is there
-	for o := range corpus.New(uint64(l.rounds)).Objects(corpus.Traffic{ //nolint:gosec // never negative
+	l.next = from.Add(time.Duration(slots) * 5 * time.Minute) // in front of all that is there
+	for o := range corpus.New(uint64(l.rounds)).Objects(corpus.Traffic{
 		Accounts: 1, Regions: corpus.Regions()[:1], LogTypes: []string{corpus.CloudTrail},
 		From: from, Slots: slots, FilesPerSlot: min(10, objects), Records: records, OneTrail: true,
 	}) {
@@ -190,11 +191,11 @@ func ask(dir, method, path string) ([]byte, error) {
 	u := url.URL{Scheme: "http", Host: strings.TrimSpace(string(addr))}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, u.String()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String()+path, nil) //nolint:gosec // the address is the lab's own
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:gosec // as above
 	if err != nil {
 		return nil, err
 	}

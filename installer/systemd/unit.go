@@ -17,7 +17,7 @@ var unit string
 const (
 	program  = "/usr/bin/trailpoll"
 	conf     = "/etc/trailpoll/trailpoll.toml"
-	secrets  = "/etc/trailpoll/secrets"
+	secrets  = "/etc/trailpoll/secrets" //nolint:gosec // a directory
 	stateDir = "/var/lib/trailpoll"
 	logsDir  = "/var/log/trailpoll"
 )
