@@ -40,6 +40,7 @@ type Step struct {
 
 // Plan is what there is to check.
 type Plan struct {
+	Config  ConfigFile
 	State   StateDir
 	Sources []Source
 	Outputs []Output
@@ -71,7 +72,10 @@ func (p *Plan) Run(ctx context.Context, say func(Step)) bool {
 			f(x)
 		})
 	}
-	begin("", "", p.State.check)
+	begin("", "", func(x *part) {
+		p.Config.check(x)
+		p.State.check(x)
+	})
 	for i := range p.Sources {
 		begin(p.Sources[i].Name, "", p.Sources[i].check)
 	}
@@ -102,12 +106,16 @@ type part struct {
 
 // step gives f its time and returns what it returns.
 func (x *part) step(f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(x.ctx, x.plan.StepTimeout)
+	return x.within(x.plan.StepTimeout, f)
+}
+
+func (x *part) within(limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(x.ctx, limit)
 	defer cancel()
 	err := f(ctx)
 	if err != nil && x.ctx.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &fault.Error{
-			Kind: fault.Unreachable, Err: fmt.Errorf("no answer in %v: %w", x.plan.StepTimeout, err),
+			Kind: fault.Unreachable, Err: fmt.Errorf("no answer in %v: %w", limit, err),
 			Hint: orElse(fault.HintOf(err), "see whether a firewall or a proxy drops the connection"),
 		}
 	}

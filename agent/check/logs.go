@@ -35,7 +35,7 @@ const (
 )
 
 // tree looks at all streams, and where there are none, for where they might be.
-func (s *Source) tree(x *part) Survey {
+func (s *Source) tree(x *part, setup *aws.Setup) Survey {
 	tried := "looked for streams below " + s.where()
 	if s.Survey == nil {
 		x.skip("tree", tried, "not asked for")
@@ -44,8 +44,13 @@ func (s *Source) tree(x *part) Survey {
 	ctx, cancel := context.WithTimeout(x.ctx, surveyTime)
 	defer cancel()
 	found, err := s.Survey(ctx)
-	if err != nil {
-		x.fail("tree", tried, err, "")
+	switch {
+	case err != nil && x.ctx.Err() == nil && ctx.Err() != nil:
+		x.warn("tree", tried, fmt.Sprintf("not done in %v: %v", surveyTime, err),
+			"there are many streams, or S3 is slow from here; name accounts, regions and log_types to look at fewer")
+		return Survey{}
+	case err != nil:
+		x.fail("tree", tried, err, s.refused(err, setup, toList))
 		return Survey{}
 	}
 	for i, f := range found.Failed {
@@ -53,7 +58,7 @@ func (s *Source) tree(x *part) Survey {
 			x.warn("tree", tried, fmt.Sprintf("%d more folders could not be listed", len(found.Failed)-i), "")
 			break
 		}
-		x.fail("tree", "listed s3://"+s.Bucket+"/"+f.Prefix, f.Err, "")
+		x.fail("tree", "listed s3://"+s.Bucket+"/"+f.Prefix, f.Err, s.refused(f.Err, setup, toList))
 	}
 	if len(found.Streams) == 0 {
 		if len(found.Failed) == 0 {
@@ -252,33 +257,49 @@ func (s *Source) read(x *part, found Survey, setup *aws.Setup) {
 func (s *Source) notRead(x *part, tried string, err error, setup *aws.Setup) {
 	switch fault.KindOf(err) {
 	case fault.Denied:
-		x.fail("get", tried, err, "s3:GetObject is missing: "+paste(setup, "GetLogs", besideBucket)+
-			"\nAn object that another account wrote needs that account's consent: set the bucket's object ownership to \"Bucket owner enforced\"."+s.ownerHint()+s.payerHint())
+		x.fail("get", tried, err, s.refused(err, setup, toGet))
 	case fault.KMSDenied:
-		keyed := *setup
-		if len(keyed.KMSKeys) == 0 {
-			keyed.KMSKeys = []string{keyIn(err, setup.Partition)}
-		}
-		x.fail("decrypt", tried, err, "s3:GetObject is granted, kms:Decrypt is not: "+paste(&keyed, "DecryptLogs",
-			"The key's own policy must allow "+orElse(setup.Reader, "the reader")+" the same; if the key is of another account, both must. See that the key is enabled, too."))
+		x.fail("decrypt", tried, err, s.refused(err, setup, toDecrypt))
 	case fault.Archived:
-		x.fail("archive", tried, err, orElse(fault.HintOf(err), "restore it, and exclude AWSLogs/ from the lifecycle rule that archives it for as long as the agent may be down"))
+		x.fail("archive", tried, err, restore)
 	default:
 		x.fail("get", tried, err, "")
 	}
 }
 
-// keyIn returns the ARN of the key that an error names, else one to fill in.
-func keyIn(err error, partition string) string {
-	text := err.Error()
-	if i := strings.Index(text, "arn:"+partition+":kms:"); i >= 0 {
-		end := strings.IndexFunc(text[i:], func(r rune) bool { return strings.ContainsRune(" \"',;)", r) })
-		if end < 0 {
-			end = len(text) - i
-		}
-		return strings.TrimRight(text[i:i+end], ".")
+const restore = "restore it in S3, and keep AWSLogs/ out of the lifecycle rule that archives it for as long as the agent may be down, or start is far back"
+
+// archive looks whether what the agent may still have to read is archived.
+func (s *Source) archive(x *part, found *Survey) {
+	horizon := s.Settings.LateHorizon
+	if len(found.Streams) == 0 || horizon <= 0 {
+		return
 	}
-	return "arn:" + partition + ":kms:REGION:ACCOUNT:key/KEY-ID"
+	var tried string
+	var all, archived int
+	var first string
+	for _, st := range found.Streams[:min(len(found.Streams), named)] {
+		prefix := cloudtrail.StreamPrefix(s.Prefix, st.ID)
+		_ = x.step(func(ctx context.Context) error {
+			page, err := s.Store.List(ctx, listing.Request{Prefix: prefix, StartAfter: prefix + cloudtrail.Floor(st.ID, found.At.Add(-horizon))})
+			for _, e := range page.Entries {
+				all++
+				if e.Archived {
+					if archived++; first == "" {
+						first = e.Key
+					}
+				}
+			}
+			return err
+		})
+	}
+	tried = fmt.Sprintf("looked for archived files of the last %v, the late horizon", horizon)
+	switch {
+	case archived > 0:
+		x.warn("archive", tried, fmt.Sprintf("%d of %d are archived, and can't be read: s3://%s/%s …", archived, all, s.Bucket, first), restore)
+	case all > 0:
+		x.ok("archive", tried, "none of "+plural(all, "file"))
+	}
 }
 
 // find returns the newest log file of the stream that had one last.

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,43 +73,46 @@ type Source struct {
 // Clocks: S3 refuses a request that is 15 minutes off ("RequestTimeTooSkewed",
 // Amazon S3 API Reference, error codes).
 const (
+	serviceS3   = "S3" // of s3source.Endpoint
 	skewNoticed = time.Minute
 	skewRefused = 15 * time.Minute
 )
 
 func (s *Source) check(x *part) {
 	reached, at := s.reach(x)
-	if !reached {
-		for _, name := range []string{"credentials", "bucket", "list", "tree", "get"} {
-			x.skip(name, triedOf[name], "the endpoint was not reached")
-		}
-		return
-	}
 	s.clock(x, at)
+	// Credentials come from elsewhere: whoever can't reach S3 may want to know
+	// of them, too.
 	who, ok := s.credentials(x)
-	if !ok {
-		for _, name := range []string{"bucket", "list", "tree", "get"} {
-			x.skip(name, triedOf[name], "there are no credentials")
-		}
+	switch {
+	case !reached:
+		x.skipAll("S3 was not reached", "bucket", "list", "tree", "get")
+		return
+	case !ok:
+		x.skipAll("there are no credentials", "bucket", "list", "tree", "get")
 		return
 	}
 	partition, ok := s.bucket(x, who)
 	if !ok {
-		for _, name := range []string{"list", "tree", "get"} {
-			x.skip(name, triedOf[name], "the bucket is not there")
-		}
+		x.skipAll("there is no such bucket for these credentials and this region", "list", "tree", "get")
 		return
 	}
 	setup := s.setup(partition, who)
 	if !s.list(x, &setup) {
-		for _, name := range []string{"tree", "get"} {
-			x.skip(name, triedOf[name], "the bucket can't be listed")
-		}
+		x.skipAll("the bucket can't be listed", "tree", "get")
 		return
 	}
-	found := s.tree(x)
+	found := s.tree(x, &setup)
 	s.read(x, found, &setup)
+	s.archive(x, &found)
 	s.cost(x, found)
+}
+
+// skipAll skips steps of a source.
+func (x *part) skipAll(why string, names ...string) {
+	for _, name := range names {
+		x.skip(name, triedOf[name], why)
+	}
 }
 
 // triedOf is what a step would have tried.
@@ -138,11 +140,11 @@ func (s *Source) reach(x *part) (all bool, at time.Time) {
 		if err != nil {
 			x.fail("reach", tried, err, "")
 			// Without STS a bucket may be read all the same, as the next steps tell.
-			all = all && e.Service != "S3"
+			all = all && e.Service != serviceS3
 			continue
 		}
 		x.ok("reach", tried, fmt.Sprintf("it answers within %v", max(time.Since(began).Round(time.Millisecond), time.Millisecond)))
-		if at.IsZero() && !date.IsZero() {
+		if e.Service == serviceS3 && !date.IsZero() {
 			at = date.Add(time.Since(began) / 2)
 		}
 	}
@@ -153,7 +155,7 @@ func (s *Source) reach(x *part) (all bool, at time.Time) {
 func (s *Source) clock(x *part, at time.Time) {
 	const tried = "compared this machine's clock with S3's"
 	if at.IsZero() {
-		x.skip("clock", tried, "the server said no time")
+		x.skip("clock", tried, "S3 said no time")
 		return
 	}
 	off := x.plan.Now().Sub(at).Round(time.Second)
@@ -176,7 +178,7 @@ func (s *Source) clock(x *part, at time.Time) {
 // credentials goes the way to the credentials.
 func (s *Source) credentials(x *part) (who s3source.Identity, ok bool) {
 	var steps []s3source.Step
-	_ = x.step(func(ctx context.Context) error {
+	_ = x.within(time.Duration(1+len(s.Roles))*x.plan.StepTimeout, func(ctx context.Context) error {
 		steps = s.Way.Steps(ctx)
 		return nil
 	})
@@ -188,8 +190,12 @@ func (s *Source) credentials(x *part) (who s3source.Identity, ok bool) {
 		switch {
 		case errors.Is(st.Err, s3source.ErrNoSTS):
 			x.ok(name, tried, "there are credentials; whose they are can't be asked, since the endpoint is not AWS's")
+		case st.Err != nil && st.Got && i == len(s.Roles) && silence(st.Err):
+			// S3 alone needs no STS.
+			x.warn(name, tried, "there are credentials; whose they are is not known: "+st.Err.Error(),
+				"nothing else asks STS here; to see whose the credentials are, let this machine reach STS, or set sts_endpoint")
 		case st.Err != nil:
-			x.fail(name, tried, st.Err, "")
+			x.fail(name, tried, st.Err, orElse(fault.HintOf(st.Err), "see whether STS, and where the credentials come from, can be reached from here"))
 			return who, false
 		default:
 			who = st.Identity
@@ -240,7 +246,7 @@ func (s *Source) bucket(x *part, who s3source.Identity) (partition string, goOn 
 	switch kind := fault.KindOf(err); {
 	case err == nil:
 		x.ok("bucket", tried, answer)
-	case kind == fault.Denied && info.Status != 0:
+	case (kind == fault.Denied || kind == fault.BadCredentials) && info.Status != 0:
 		x.warn("bucket", tried, fmt.Sprintf("%s, and S3 refuses us (HTTP %d)", answer, info.Status), "the next step says what is missing")
 	default:
 		x.fail("bucket", tried, err, "")
@@ -273,22 +279,6 @@ func reader(who s3source.Identity) string {
 	return strings.Join([]string{"arn", part[1], "iam", "", part[4], "role/" + name[1]}, ":")
 }
 
-// paste is the statement with that id of what the reader needs, to paste, and
-// what another account's bucket must say beside it.
-func paste(setup *aws.Setup, sid, beside string) string {
-	for _, st := range setup.ReadPolicy().Statement {
-		if st.Sid != sid {
-			continue
-		}
-		if b, err := json.MarshalIndent(st, "", "  "); err == nil {
-			return "add this statement to the policy of " + orElse(setup.Reader, "the reader") + ":\n" + string(b) + "\n" + beside
-		}
-	}
-	return beside
-}
-
-const besideBucket = "If the bucket belongs to another account, its bucket policy must allow the same; trailpoll check --print-policy prints it."
-
 // list lists the trail's root.
 func (s *Source) list(x *part, setup *aws.Setup) bool {
 	tried := "listed " + s.where()
@@ -302,25 +292,20 @@ func (s *Source) list(x *part, setup *aws.Setup) bool {
 		x.ok("list", tried, plural(len(page.Prefixes), "folder"))
 		return true
 	case fault.KindOf(err) == fault.Denied:
-		x.fail("list", tried, err, "s3:ListBucket is missing: "+paste(setup, "ListLogs", besideBucket)+s.ownerHint()+s.payerHint())
+		x.fail("list", tried, err, s.refused(err, setup, toList))
 	default:
 		x.fail("list", tried, err, "")
 	}
 	return false
 }
 
-func (s *Source) ownerHint() string {
-	if s.Owner == "" {
-		return ""
+// silence reports whether an error says that nobody answered, and not what.
+func silence(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Temporary, fault.Throttled, fault.Unreachable:
+		return true
 	}
-	return "\nS3 refuses everybody, too, where the bucket is not of account " + s.Owner + " (bucket_owner)."
-}
-
-func (s *Source) payerHint() string {
-	if s.RequesterPays {
-		return ""
-	}
-	return "\nIf its owner lets requesters pay, set requester_pays = true."
+	return false
 }
 
 func plural(n int, noun string) string {

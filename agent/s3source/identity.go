@@ -39,6 +39,8 @@ type Step struct {
 	// Identity is who AWS takes these credentials for; empty if that was not
 	// found out.
 	Identity Identity
+	// Got is whether there are credentials, also where STS did not say whose.
+	Got bool
 	// Expires is when the credentials end; zero = they don't.
 	Expires time.Time
 	// Err is why there are no credentials, or why STS does not know them: a
@@ -78,6 +80,7 @@ func (s *Source) Steps(ctx context.Context) []Step {
 			out.Err = s.classify(ctx, call{op: opIdentity}, "", asCredentialsError(at, err))
 			return append(steps, out)
 		}
+		out.Got = true
 		if got.CanExpire {
 			out.Expires = got.Expires.UTC()
 		}

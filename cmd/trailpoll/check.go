@@ -29,6 +29,9 @@ import (
 // exitProblem: check found a problem.
 const exitProblem = 3
 
+// stepTimeout is how long one step of check may take.
+const stepTimeout = 20 * time.Second
+
 // checkFlags is how check was called.
 type checkFlags struct {
 	asJSON, sendTest, policy bool
@@ -53,7 +56,7 @@ func newCheckCommand() *cobra.Command {
 			if f.timeout < time.Second {
 				return fmt.Errorf("--timeout: %v is shorter than a second", f.timeout)
 			}
-			conf, err := load(c)
+			conf, file, err := loadToCheck(c)
 			if err != nil {
 				return err
 			}
@@ -63,7 +66,7 @@ func newCheckCommand() *cobra.Command {
 			case f.policy:
 				return printPolicies(c, conf, &f)
 			}
-			return runCheck(c, conf, &f)
+			return runCheck(c, conf, file, &f)
 		},
 	}
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print one JSON object")
@@ -72,18 +75,49 @@ func newCheckCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&f.sources, "source", nil, "only these sources, by `NAME`")
 	c.Flags().StringSliceVar(&f.outputs, "output", nil, "only these outputs, by `NAME`")
 	c.Flags().StringVar(&f.sample, "filter-sample", "", "show what each filter would do to a log `FILE`, and try nothing else")
-	c.Flags().DurationVar(&f.timeout, "timeout", 20*time.Second, "how long one step may take")
+	c.Flags().DurationVar(&f.timeout, "timeout", stepTimeout, "how long one step may take")
 	c.MarkFlagsMutuallyExclusive("filter-sample", "print-policy", "send-test")
 	return c
 }
 
-func runCheck(c *cobra.Command, conf *config.Config, f *checkFlags) error {
+// loadToCheck reads the configuration as load does. What it warns of becomes
+// steps, where there are any.
+func loadToCheck(c *cobra.Command) (*config.Config, check.ConfigFile, error) {
+	path, err := c.Flags().GetString("config")
+	if err != nil {
+		return nil, check.ConfigFile{}, err
+	}
+	conf, warnings, err := config.Load(path, judgeFilter)
+	if err != nil {
+		for _, w := range warnings {
+			fmt.Fprintf(c.ErrOrStderr(), "warning: %v\n", w)
+		}
+		return nil, check.ConfigFile{}, &exitError{exitUsage, err}
+	}
+	return conf, configToCheck(path, warnings), nil
+}
+
+func configToCheck(path string, warnings []config.Warning) check.ConfigFile {
+	file := check.ConfigFile{Path: path}
+	for _, w := range warnings {
+		remedy := w.Remedy
+		w.Remedy = ""
+		file.Warnings = append(file.Warnings, check.Advice{What: w.String(), Remedy: remedy})
+	}
+	return file
+}
+
+func runCheck(c *cobra.Command, conf *config.Config, file check.ConfigFile, f *checkFlags) error {
 	if err := f.pick(conf); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := check.Plan{SendTest: f.sendTest, StepTimeout: f.timeout, State: stateToCheck(conf)}
+	p := check.Plan{SendTest: f.sendTest, StepTimeout: f.timeout, Config: file, State: stateToCheck(conf)}
+	records := c.OutOrStdout() // where an output of type stdout sends its test
+	if f.asJSON {
+		records = c.ErrOrStderr()
+	}
 	for i := range conf.Sources {
 		s := &conf.Sources[i]
 		if !s.Enabled || len(f.sources) > 0 && !slices.Contains(f.sources, s.Name) || len(f.outputs) > 0 && len(f.sources) == 0 {
@@ -101,7 +135,7 @@ func runCheck(c *cobra.Command, conf *config.Config, f *checkFlags) error {
 		if !o.Enabled || len(f.outputs) > 0 && !slices.Contains(f.outputs, o.Name) || len(f.sources) > 0 && len(f.outputs) == 0 {
 			continue
 		}
-		out, err := wireOutput(&conf.Agent, o, c.OutOrStdout())
+		out, err := wireOutput(&conf.Agent, o, records)
 		if err != nil {
 			return &exitError{exitUsage, fmt.Errorf("output %s: %w", o.Name, err)}
 		}
@@ -244,7 +278,7 @@ func stateToCheck(conf *config.Config) check.StateDir {
 			case errors.Is(err, checkpoint.ErrNoState):
 				return "there is none yet: the agent makes it when it first runs", nil
 			case errors.Is(err, checkpoint.ErrHeld):
-				return "another process holds it at the moment", nil
+				return "", fmt.Errorf("%w: %w", check.ErrHeld, err)
 			case err != nil:
 				return "", err
 			}

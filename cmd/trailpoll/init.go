@@ -26,6 +26,7 @@ type answers struct {
 	address, transport           string // syslog
 	path                         string // file
 	stateDir                     string
+	check                        bool // try it then
 }
 
 // question is one of the answers: its flag, and what is asked for it.
@@ -76,6 +77,9 @@ func newInitCommand() *cobra.Command {
 			if f, ok := c.InOrStdin().(*os.File); ok && isTerminal(f) {
 				in = f
 			}
+			if in != nil && !c.Flags().Changed("check") {
+				a.check = true // who answers questions is there to read what is wrong
+			}
 			given := func(flag string) bool { return c.Flags().Changed(flag) }
 			if err := a.complete(in, c.ErrOrStderr(), given); err != nil {
 				return err
@@ -86,6 +90,7 @@ func newInitCommand() *cobra.Command {
 	for _, q := range a.questions() {
 		c.Flags().StringVar(q.value, q.flag, q.preset, q.usage)
 	}
+	c.Flags().BoolVar(&a.check, "check", false, "try it then, as trailpoll check does (the default with a terminal)")
 	return c
 }
 
@@ -202,7 +207,7 @@ func tomlString(s string) string {
 // it.
 func writeFirst(c *cobra.Command, path string, a *answers) error {
 	text := a.text()
-	conf, warnings, err := config.Parse(path, []byte(text), config.SystemEnv())
+	_, warnings, err := config.Parse(path, []byte(text), config.SystemEnv())
 	for _, w := range warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %v\n", w)
 	}
@@ -216,13 +221,25 @@ func writeFirst(c *cobra.Command, path string, a *answers) error {
 	if _, err := fmt.Fprintf(c.OutOrStdout(), "written: %s\n", path); err != nil {
 		return failed(err)
 	}
-	return tryFirst(c, conf)
+	return tryFirst(c, a)
 }
 
-// tryFirst is what is done with a configuration that was just written.
-func tryFirst(c *cobra.Command, _ *config.Config) error {
-	_, err := fmt.Fprintln(c.OutOrStdout(), "look at it, then start the service, or try it with: trailpoll plan, trailpoll run --once")
-	return failed(err)
+// tryFirst is what is done with a configuration that was just written: it is
+// checked, from the file, as the agent will read it.
+func tryFirst(c *cobra.Command, a *answers) error {
+	out := c.OutOrStdout()
+	if !a.check {
+		_, err := fmt.Fprintln(out, "look at it, and try it with: trailpoll check; then start the service")
+		return failed(err)
+	}
+	if _, err := fmt.Fprintf(out, "\n"); err != nil {
+		return failed(err)
+	}
+	conf, file, err := loadToCheck(c)
+	if err != nil {
+		return err
+	}
+	return runCheck(c, conf, file, &checkFlags{timeout: stepTimeout})
 }
 
 // writeNew writes a file that is not there yet, whole or not at all, for its
