@@ -275,7 +275,6 @@ func (s *Source) archive(x *part, found *Survey) {
 	if len(found.Streams) == 0 || horizon <= 0 {
 		return
 	}
-	var tried string
 	var all, archived int
 	var first string
 	for _, st := range found.Streams[:min(len(found.Streams), named)] {
@@ -293,7 +292,7 @@ func (s *Source) archive(x *part, found *Survey) {
 			return err
 		})
 	}
-	tried = fmt.Sprintf("looked for archived files of the last %v, the late horizon", horizon)
+	tried := fmt.Sprintf("looked for archived files of the last %s, the late horizon", plural(int(horizon/plan.Day), "day"))
 	switch {
 	case archived > 0:
 		x.warn("archive", tried, fmt.Sprintf("%d of %d are archived, and can't be read: s3://%s/%s …", archived, all, s.Bucket, first), restore)

@@ -145,7 +145,7 @@ func (s *Source) reach(x *part) (all bool, at time.Time) {
 		}
 		x.ok("reach", tried, fmt.Sprintf("it answers within %v", max(time.Since(began).Round(time.Millisecond), time.Millisecond)))
 		if e.Service == serviceS3 && !date.IsZero() {
-			at = date.Add(time.Since(began) / 2)
+			at = date.Add(time.Second / 2).Add(time.Since(began) / 2) // whole seconds, rounded down
 		}
 	}
 	return all, at
@@ -159,11 +159,11 @@ func (s *Source) clock(x *part, at time.Time) {
 		return
 	}
 	off := x.plan.Now().Sub(at).Round(time.Second)
-	way := "ahead"
+	way := "ahead of"
 	if off < 0 {
 		way = "behind"
 	}
-	answer := fmt.Sprintf("it is %v %s of S3's", off.Abs(), way)
+	answer := fmt.Sprintf("it is %v %s S3's", off.Abs(), way)
 	const remedy = "set the clock, and keep it with NTP: timedatectl set-ntp true, or w32tm /resync on Windows"
 	switch {
 	case off.Abs() >= skewRefused:
