@@ -80,12 +80,34 @@ func TestJournal(t *testing.T) {
 			j.take(1, 0, false, both)
 			c, d := []byte(`{"eventID":"c"}`), []byte(`{"eventID":"d"}`)
 			old, now := []digest{digestOf(c), digestOf([]byte("1"))}, []digest{digestOf(d), digestOf([]byte("2"))}
-			e.either = append(e.either, overwritten{"key", [2][]digest{old, now}})
-			for _, x := range append(old, now...) {
-				e.may[x] = 1
-			}
+			e.overwrite("key", old, now)
 			j.take(1, 0, false, [][]byte{c, d})
 		}, verdict{halves: 1}},
+		{"written over, one half of the second after the first", func(j *journal, e *expectations) {
+			j.take(1, 0, false, both)
+			c, d := []byte(`{"eventID":"c"}`), []byte(`{"eventID":"d"}`)
+			e.overwrite("key", []digest{digestOf(c)}, []digest{digestOf(d), digestOf([]byte("2"))})
+			j.take(1, 0, false, [][]byte{c, d})
+		}, verdict{halves: 1}},
+		{"written over, the second after one half of the first", func(j *journal, e *expectations) {
+			j.take(1, 0, false, both)
+			c, d := []byte(`{"eventID":"c"}`), []byte(`{"eventID":"d"}`)
+			e.overwrite("key", []digest{digestOf(c), digestOf([]byte("1"))}, []digest{digestOf(d)})
+			j.take(1, 0, false, [][]byte{c, d})
+		}, verdict{}},
+		{"written over when the first was settled", func(j *journal, e *expectations) {
+			j.take(1, 0, false, both)
+			c, d := []byte(`{"eventID":"c"}`), []byte(`{"eventID":"d"}`)
+			e.overwrite("key", []digest{digestOf(c)}, []digest{digestOf(d)})
+			j.take(1, 0, false, [][]byte{c})
+		}, verdict{}},
+		{"written over, the second twice", func(j *journal, e *expectations) {
+			j.take(1, 0, false, both)
+			c, d := []byte(`{"eventID":"c"}`), []byte(`{"eventID":"d"}`)
+			e.overwrite("key", []digest{digestOf(c)}, []digest{digestOf(d)})
+			j.take(1, 0, false, [][]byte{d})
+			j.take(1, 0, false, [][]byte{d})
+		}, verdict{repeated: 1, unexcused: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			j, e := newJournal(), expect()

@@ -88,7 +88,7 @@ type expectations struct {
 	may   map[digest]int    // of objects that were deleted or written over
 	where map[digest]string // key and number, of one place where it was written
 	// Of an object that was written over, all records of one of its contents
-	// must come.
+	// must come; of the second all must if any does.
 	either []overwritten
 }
 
@@ -102,6 +102,16 @@ type overwritten struct {
 	contents [2][]digest
 }
 
+// overwrite notes an object that is written over.
+func (e *expectations) overwrite(key string, first, second []digest) {
+	e.either = append(e.either, overwritten{key, [2][]digest{first, second}})
+	for _, content := range [][]digest{first, second} {
+		for _, d := range content {
+			e.may[d]++
+		}
+	}
+}
+
 // verdict is what the comparison found, counted in records.
 type verdict struct {
 	written, received        int
@@ -109,16 +119,18 @@ type verdict struct {
 	repeated                 int // by any cause
 	byLost, byKill, byDamage int // ... of which by these
 	unexcused                int
-	most                     int      // after one kill
-	worst                    int      // the run of that kill
-	halves                   int      // objects written over of which no content came whole
-	missing                  []string // where some of the lost ones were written
+	most                     int // after one kill
+	worst                    int // the run of that kill
+	// objects written over of which no content came whole, or the first did and
+	// the second in part
+	halves  int
+	missing []string // where some of the lost ones were written
 }
 
 // String is the verdict on one line, less what is missing.
 func (v *verdict) String() string {
 	return fmt.Sprintf("written %d, received %d, lost %d, altered %d, repeated %d (by lost answers %d, by kills %d, "+
-		"at most %d after that of run %d, by damage %d, unaccounted for %d), %d written over and in no content whole",
+		"at most %d after that of run %d, by damage %d, unaccounted for %d), %d written over and not whole",
 		v.written, v.received, v.lost, v.altered, v.repeated, v.byLost, v.byKill, v.most, v.worst, v.byDamage, v.unexcused, v.halves)
 }
 
@@ -180,6 +192,8 @@ func (j *journal) judge(e *expectations) (v verdict) {
 		}
 	}
 	for _, o := range e.either {
+		// What is delivered last is delivered whole. The second content need not
+		// come: the first may have been settled, or fetched, before.
 		whole, gaps := false, ""
 		for n, content := range o.contents {
 			var missing []int
@@ -188,7 +202,12 @@ func (j *journal) judge(e *expectations) (v verdict) {
 					missing = append(missing, i)
 				}
 			}
-			whole = whole || len(missing) == 0
+			switch {
+			case len(missing) == 0:
+				whole = true
+			case n == 1 && len(missing) < len(content):
+				whole = false // begun, and not ended
+			}
 			gaps += fmt.Sprintf("; of the %d records of content %d, %d: %v", len(content), n+1, len(missing), missing[:min(len(missing), 20)])
 		}
 		if !whole {

@@ -156,14 +156,11 @@ func (p *plan) workload(rng *rand.Rand, now time.Time) {
 			p.tcp.where[d] = p.web.where[d]
 		}
 	}
-	may := func(o *corpus.Object) (all []digest) {
-		for i := range o.Records {
-			d := digestOf(o.Records[i].Raw)
+	may := func(o *corpus.Object) {
+		for _, d := range digests(o) {
 			p.web.may[d]++
 			p.tcp.may[d]++
-			all = append(all, d)
 		}
-		return all
 	}
 	var poisonable []corpus.Object
 	for o := range c.Objects(traffic) {
@@ -186,13 +183,13 @@ func (p *plan) workload(rng *rand.Rand, now time.Time) {
 			p.writes = append(p.writes, write{at: at + time.Duration(rng.Int64N(int64(2*time.Second))), key: o.Key})
 			p.kinds.add("deleted")
 		case 3, 4: // written over, before it is settled or after
-			first := may(&o)
+			first := digests(&o)
 			other := another(p.seed+1+uint64(len(p.writes))<<32, 1+rng.IntN(2*len(o.Records)+1))
 			other.Key = o.Key
-			second := may(&other)
+			second := digests(&other)
 			p.writes = append(p.writes, write{at + time.Duration(rng.Int64N(int64(2*time.Second))), o.Key, other.Body})
 			for _, e := range []*expectations{p.web, p.tcp} {
-				e.either = append(e.either, overwritten{o.Key, [2][]digest{first, second}})
+				e.overwrite(o.Key, first, second)
 			}
 			p.kinds.add("overwritten")
 		default:
@@ -257,6 +254,14 @@ func (p *plan) drawPoison(from []corpus.Object, rng *rand.Rand) {
 			p.parked[spot{"web", position(o), o.Records[i].Index}] = "refused"
 		}
 	}
+}
+
+// digests are those of an object's records.
+func digests(o *corpus.Object) (all []digest) {
+	for i := range o.Records {
+		all = append(all, digestOf(o.Records[i].Raw))
+	}
+	return all
 }
 
 // position is an object's place in its stream.
