@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -454,5 +457,56 @@ func TestInitChecks(t *testing.T) {
 		if asked != (e != nil && e.code == exitProblem) || !strings.Contains(out.String(), want) {
 			t.Errorf("check %t: %v\n%s", asked, err, out.String())
 		}
+	}
+}
+
+// docs/check.md lists the steps that there are, and what it quotes is what the
+// set-ups above are told.
+func TestCheckDocumentation(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/check.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "## The steps\n")
+	list, quotes, _ := strings.Cut(rest, "## Troubleshooting\n")
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` ").FindAllStringSubmatch(list, -1) {
+		documented[m[1]] = true
+	}
+	code, err := filepath.Glob("../../agent/check/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{"role": true}
+	for _, name := range code {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`x\.(?:ok|fail|warn|skip)\("([a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+			there[m[1]] = true
+		}
+	}
+	if !maps.Equal(documented, there) || len(there) < 20 {
+		t.Errorf("documented %v\nthere are  %v", slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(there)))
+	}
+	wants, err := os.ReadFile("check_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := strings.ReplaceAll(string(wants), "`", "\"")
+	n := 0
+	for row := range strings.SplitSeq(quotes, "\n") {
+		if cells := strings.Split(row, "|"); len(cells) == 4 && strings.Contains(cells[1], "`") {
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+				n++
+				if !strings.Contains(told, m[1]) {
+					t.Errorf("no set-up is told %q", m[1])
+				}
+			}
+		}
+	}
+	if n < 25 {
+		t.Errorf("%d quotes", n)
 	}
 }
