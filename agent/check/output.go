@@ -41,10 +41,9 @@ func (o *Output) check(x *part) {
 		x.warn("sources", "matched the output's sources", "no enabled source sends to it", "name a source in its sources, or leave that empty for all")
 	}
 	reached := true
-	switch {
-	case o.Receiver == nil:
+	if o.Receiver == nil {
 		x.skip("reach", "connect to "+o.To, "there is nothing on the way to "+o.Type)
-	default:
+	} else {
 		tried := "connected to " + o.To
 		var answer string
 		err := x.step(func(ctx context.Context) (err error) {

@@ -36,6 +36,7 @@ const stepTimeout = 20 * time.Second
 type checkFlags struct {
 	asJSON, sendTest, policy bool
 	sources, outputs         []string
+	keys                     []string // ARNs, for policy
 	sample                   string
 	timeout                  time.Duration
 }
@@ -53,6 +54,9 @@ func newCheckCommand() *cobra.Command {
 			"skipped or warning), tried, answer and remedy.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if len(f.keys) > 0 && !f.policy {
+				return errors.New("--kms-key is for --print-policy")
+			}
 			if f.timeout < time.Second {
 				return fmt.Errorf("--timeout: %v is shorter than a second", f.timeout)
 			}
@@ -72,6 +76,7 @@ func newCheckCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	c.Flags().BoolVar(&f.sendTest, "send-test", false, "send a test record to each output")
 	c.Flags().BoolVar(&f.policy, "print-policy", false, "print the policies that each source needs, filled in, and try nothing")
+	c.Flags().StringSliceVar(&f.keys, "kms-key", nil, "with --print-policy: the `ARN` of the key that the logs are encrypted with")
 	c.Flags().StringSliceVar(&f.sources, "source", nil, "only these sources, by `NAME`")
 	c.Flags().StringSliceVar(&f.outputs, "output", nil, "only these outputs, by `NAME`")
 	c.Flags().StringVar(&f.sample, "filter-sample", "", "show what each filter would do to a log `FILE`, and try nothing else")
@@ -139,7 +144,7 @@ func runCheck(c *cobra.Command, conf *config.Config, file check.ConfigFile, f *c
 		if err != nil {
 			return &exitError{exitUsage, fmt.Errorf("output %s: %w", o.Name, err)}
 		}
-		defer out.Output.Close() //nolint:errcheck // nothing is on its way any more
+		defer out.Output.Close()
 		p.Outputs = append(p.Outputs, outputToCheck(conf, o, &out))
 	}
 	report := checkReport{Schema: 1, Steps: []check.Step{}}
@@ -282,7 +287,7 @@ func stateToCheck(conf *config.Config) check.StateDir {
 			case err != nil:
 				return "", err
 			}
-			defer store.Close() //nolint:errcheck // it was only read
+			defer store.Close()
 			st, err := store.Stats()
 			if err != nil {
 				return "", err
@@ -354,7 +359,7 @@ func printPolicies(c *cobra.Command, conf *config.Config, f *checkFlags) error {
 		if !s.Enabled || len(f.sources) > 0 && !slices.Contains(f.sources, s.Name) {
 			continue
 		}
-		setup := aws.Setup{Bucket: s.Bucket.Name, Prefix: s.Bucket.Prefix}
+		setup := aws.Setup{Bucket: s.Bucket.Name, Prefix: s.Bucket.Prefix, KMSKeys: f.keys}
 		if p, ok := regions.PartitionOf(s.Bucket.Region); ok {
 			setup.Partition = p.ID
 		}

@@ -51,8 +51,6 @@ type setting struct {
 
 // fakeSTS answers as STS does. Roles give keys that are known to it.
 type fakeSTS struct {
-	url string
-
 	mu     sync.Mutex
 	refuse func(action, role, externalID string) (status int, code, message string)
 	user   string // whose the configured keys are

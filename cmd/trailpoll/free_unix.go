@@ -11,5 +11,5 @@ func freeSpace(path string) int64 {
 	if err := unix.Statfs(path, &st); err != nil {
 		return -1
 	}
-	return int64(st.Bavail) * int64(st.Bsize) //nolint:gosec,unconvert // types differ between systems
+	return int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // types differ between systems
 }
