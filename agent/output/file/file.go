@@ -176,6 +176,9 @@ func (o *Output) open() (size int64, err error) {
 	return size, nil
 }
 
+// cefHead is how a record begins that is rendered as CEF; all others are JSON.
+var cefHead = []byte("CEF:")
+
 // mend cuts off what stands behind the last line feed and returns the size then.
 // Every batch ends with a line feed and is acknowledged only when it is synced,
 // so a torn line belongs to a batch that is sent again. What doesn't look like
@@ -184,7 +187,6 @@ func (o *Output) open() (size int64, err error) {
 func mend(f *os.File, path string, size int64) (int64, error) {
 	const step = 64 << 10
 	end := size
-	var head byte // the first byte behind the last line feed
 	buf := make([]byte, step)
 	for end > 0 {
 		p := buf[:min(step, end)]
@@ -192,9 +194,6 @@ func mend(f *os.File, path string, size int64) (int64, error) {
 			return 0, fmt.Errorf("reading the last line: %w", err)
 		}
 		i := bytes.LastIndexByte(p, '\n')
-		if i+1 < len(p) {
-			head = p[i+1]
-		}
 		if i >= 0 {
 			end -= int64(len(p) - i - 1)
 			break
@@ -204,7 +203,11 @@ func mend(f *os.File, path string, size int64) (int64, error) {
 	if end == size {
 		return size, nil
 	}
-	if head != '{' && head != 0 {
+	torn := make([]byte, min(int64(len(cefHead)), size-end))
+	if _, err := f.ReadAt(torn, end); err != nil {
+		return 0, fmt.Errorf("reading the last line: %w", err)
+	}
+	if torn[0] != '{' && torn[0] != 0 && !bytes.HasPrefix(cefHead, torn) {
 		return 0, errForeign
 	}
 	if err := truncate(f, path, end); err != nil {

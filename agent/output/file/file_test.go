@@ -215,7 +215,7 @@ func TestInvariant1_TornLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := `{"x":"` + strings.Repeat("y", 200_000)
-	for _, tail := range []string{"", "{", `{"eventID":"b-0"`, long, "\x00\x00\x00\x00", strings.Repeat("\x00", 70_000)} {
+	for _, tail := range []string{"", "{", `{"eventID":"b-0"`, "CE", "CEF:0|AWS|Cloud", long, "\x00\x00\x00\x00", strings.Repeat("\x00", 70_000)} {
 		if err := os.WriteFile(path, append(bytes.Clone(acked), tail...), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestInvariant1_TornLine(t *testing.T) {
 // A file that isn't ours is left as it is.
 func TestForeignFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	const theirs = "[mysqld]\nuser = mysql"
+	const theirs = "[mysqld]\nCEFoo = mysql"
 	if err := os.WriteFile(path, []byte(theirs), 0o600); err != nil {
 		t.Fatal(err)
 	}
