@@ -26,6 +26,9 @@ type HTTPConfig struct {
 	Listen string
 	// CA makes it https, with a certificate for localhost and 127.0.0.1.
 	CA *CA
+	// Wire is given the port and returns what connections come from; nil = the
+	// port itself.
+	Wire func(net.Listener) net.Listener
 	// RequireClient asks for a client certificate of the CA.
 	RequireClient bool
 	// Take is given each record that the receiver has accepted, in the order of
@@ -79,6 +82,9 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 		return nil, err
 	}
 	h := &HTTP{cfg: cfg, url: "http://" + ln.Addr().String()}
+	if cfg.Wire != nil {
+		ln = cfg.Wire(ln)
+	}
 	h.closed, h.close = context.WithCancel(context.Background())
 	h.server = &http.Server{
 		Handler:           h,

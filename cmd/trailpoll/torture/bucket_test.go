@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/agenttest/s3test"
@@ -38,7 +39,19 @@ const (
 	s3Foreign     = "no S3 answers"
 	s3Slow        = "latency"
 	s3Down        = outDown
+	// These are drawn apart.
+	s3Vanished = outVanished
+	s3Ahead    = "its clock 20 min ahead"
+	s3Behind   = "its clock 20 min behind"
+	s3DaysOn   = "its clock 2 days ahead"
+	s3DaysBack = "its clock 2 days behind"
 )
+
+// steps are how far S3's clock goes wrong. S3's is the one that the agent goes
+// by, so it is the one that is stepped: the local clock of one process can't be.
+var steps = map[string]time.Duration{
+	s3Ahead: 20 * time.Minute, s3Behind: -20 * time.Minute, s3DaysOn: 48 * time.Hour, s3DaysBack: -48 * time.Hour,
+}
 
 var s3Kinds = []string{
 	s3Error, s3SlowDown, s3Denied, s3Missing, s3Cut, s3Short, s3Stall, s3ResetBefore,
@@ -51,12 +64,19 @@ type bucket struct {
 	weather *weather
 	addr    string
 
+	step atomic.Int64 // of its clock, nanoseconds
+
 	mu     sync.Mutex
 	server *http.Server
+	wire   *wire
 }
 
 func newBucket(w *weather) (*bucket, error) {
-	b := &bucket{store: s3test.New(s3test.Config{AccessKey: accessKey, Region: homeRegion}), weather: w, addr: "127.0.0.1:0"}
+	b := &bucket{weather: w, addr: "127.0.0.1:0"}
+	b.store = s3test.New(s3test.Config{
+		AccessKey: accessKey, Region: homeRegion,
+		Now: func() time.Time { return time.Now().Add(time.Duration(b.step.Load())) },
+	})
 	b.store.CreateBucket(bucketName)
 	b.store.Inject(b.fault)
 	return b, b.up()
@@ -77,8 +97,33 @@ func (b *bucket) up() error {
 	}
 	b.addr = ln.Addr().String()
 	srv := &http.Server{Handler: b.store, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
-	b.server = srv
-	go func() { _ = srv.Serve(ln) }()
+	b.server, b.wire = srv, newWire(ln)
+	wire := b.wire
+	go func() { _ = srv.Serve(wire) }()
+	return nil
+}
+
+// change makes S3 another for a while, or the right one again ("").
+func (b *bucket) change(kind string) error {
+	b.step.Store(int64(steps[kind]))
+	switch kind {
+	case "":
+		b.mu.Lock()
+		gone := b.wire != nil && b.wire.vanished()
+		b.mu.Unlock()
+		if gone {
+			b.down()
+		}
+		return b.up()
+	case s3Down:
+		b.down()
+	case s3Vanished:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.server != nil {
+			b.wire.vanish()
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ package torture
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	stateCut     = "state cut short"
 	stateFlipped = "state flipped"
 	stateDeleted = "state deleted"
+	readOnly     = "state read-only" // drawn apart
 )
 
 // Some are drawn more often than others.
@@ -120,7 +122,39 @@ func draw(seed uint64, now time.Time) *plan {
 		p.actions[i].last, p.actions[i].kill = 0, rng.IntN(2) == 0
 	}
 	p.workload(rng, now)
+	p.apart(rand.New(rand.NewPCG(seed, 4)))
 	return p
+}
+
+// apart draws from a source of its own what takes long beside the rest of a
+// round: so it comes once in some of them.
+func (p *plan) apart(rng *rand.Rand) {
+	add := func(to *[]phase, kind string, least time.Duration) {
+		if *to == nil { // nothing is to go wrong there
+			return
+		}
+		from := time.Duration(rng.Int64N(int64(rough / 2)))
+		*to = append(*to, phase{from: from, to: from + least + time.Duration(rng.Int64N(int64(rough/2))), kind: kind, chance: 1})
+		slices.SortStableFunc(*to, func(x, y phase) int { return int(x.from - y.from) })
+	}
+	if rng.IntN(4) == 0 {
+		add(&p.out, outVanished, time.Second)
+	}
+	switch rng.IntN(8) {
+	case 0:
+		add(&p.s3, s3Vanished, time.Second)
+	case 1, 2, 3:
+		all := slices.Sorted(maps.Keys(steps))
+		add(&p.s3, all[rng.IntN(len(all))], time.Second)
+	}
+	if rng.IntN(4) == 0 {
+		i := rng.IntN(len(p.actions))
+		switch p.actions[i].kind {
+		case stateCut, stateFlipped, stateDeleted:
+		default:
+			p.actions[i].kind, p.actions[i].last, p.actions[i].kill = readOnly, 0, rng.IntN(2) == 0
+		}
+	}
 }
 
 // workload draws the objects and when each is written.

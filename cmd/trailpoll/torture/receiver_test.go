@@ -37,6 +37,7 @@ const (
 	outDown        = "connection refused"
 	outStranger    = "another certificate"
 	outGarbage     = "no HTTP"
+	outVanished    = "half-open: the peer vanishes" // drawn apart
 )
 
 var outKinds = []string{
@@ -68,6 +69,7 @@ type web struct {
 
 	mu      sync.Mutex
 	http    *receivertest.HTTP
+	wire    *wire // of http
 	garbage net.Listener
 	away    atomic.Bool // nothing that comes now is answered
 	healed  atomic.Bool
@@ -89,7 +91,13 @@ func newWeb(dir string, w *weather, j *journal, p *plan) (*web, error) {
 }
 
 func (r *web) listen(ca *receivertest.CA) error {
-	h, err := receivertest.NewHTTP(receivertest.HTTPConfig{Listen: r.addr, CA: ca, Answer: r.answer})
+	h, err := receivertest.NewHTTP(receivertest.HTTPConfig{
+		Listen: r.addr, CA: ca, Answer: r.answer,
+		Wire: func(ln net.Listener) net.Listener {
+			r.wire = newWire(ln)
+			return r.wire
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -105,6 +113,10 @@ func (r *web) change(kind string) error {
 	r.away.Store(true)
 	now := time.Now()
 	r.journal.lose(now.Add(-justNow), now.Add(justNow))
+	if kind == outVanished && r.http != nil {
+		r.wire.vanish()
+		return nil
+	}
 	if r.http != nil {
 		_ = r.http.Close()
 		r.http = nil

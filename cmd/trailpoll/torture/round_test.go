@@ -242,12 +242,8 @@ func (r *round) suffer() {
 	})
 	wg.Go(func() {
 		r.bucket.weather.switches(done, func(kind string) {
-			if kind == "" {
-				if err := r.bucket.up(); err != nil {
-					r.t.Error(err)
-				}
-			} else {
-				r.bucket.down()
+			if err := r.bucket.change(kind); err != nil {
+				r.t.Error(err)
 			}
 		})
 	})
@@ -284,7 +280,7 @@ func (r *round) write() {
 // act does one thing to the agent, which is running.
 func (r *round) act(a action) {
 	switch a.kind {
-	case diskFull:
+	case diskFull, readOnly:
 		if !r.disk.mounted {
 			return
 		}
@@ -328,6 +324,15 @@ func (r *round) act(a action) {
 			r.kill()
 		}
 		r.disk.free()
+	case readOnly:
+		if a.kill {
+			r.kill()
+		} else {
+			r.term()
+		}
+		if r.child == nil {
+			r.refused()
+		}
 	case noFiles:
 		r.must(r.child.limitFiles(uint64(r.child.files() + r.rng.IntN(3))))
 		if !r.lasts(a.last) {
@@ -350,6 +355,20 @@ func (r *round) act(a action) {
 		r.webIn.forget(run)
 		r.sysIn.forget(run)
 	}
+}
+
+// refused starts the agent on a state that can't be written to: it must end at
+// once, and say what to do.
+func (r *round) refused() {
+	r.must(r.disk.writable(false))
+	r.begin("run")
+	code, late := r.child.wait(stopsWithin)
+	if said := string(r.child.log.bytes()); late || code != 1 || !strings.Contains(said, "state_dir") || !strings.Contains(said, "read-only") {
+		r.t.Errorf("run %d: invariant 12: a state that can't be written to: exit %d, in time: %t; want 1, and its reason\n%s",
+			r.child.run, code, !late, r.child.last(20))
+	}
+	r.ended()
+	r.must(r.disk.writable(true))
 }
 
 // heal mends everything and has the agent finish.

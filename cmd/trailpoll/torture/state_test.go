@@ -42,6 +42,19 @@ func (d *disk) close() {
 	}
 }
 
+// writable makes the file system of the state one that may be written to, or
+// only be read. No agent may have it open.
+func (d *disk) writable(yes bool) error {
+	var flags uintptr = syscall.MS_REMOUNT
+	if !yes {
+		flags |= syscall.MS_RDONLY
+	}
+	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", flags, fmt.Sprintf("size=%d,mode=0700", stateSize)); err != nil {
+		return fmt.Errorf("making the state writable (%t): %w", yes, err)
+	}
+	return nil
+}
+
 func (d *disk) ballast() string { return filepath.Join(d.dir, "ballast") }
 
 // fill leaves no room on the disk.

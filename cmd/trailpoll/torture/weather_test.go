@@ -78,7 +78,10 @@ func (w *weather) now() (kind string, rng *rand.Rand) {
 
 // standing are the kinds that are no matter of single requests: for the whole
 // phase the server is another, or not there.
-var standing = map[string]bool{outDown: true, outStranger: true, outGarbage: true}
+var standing = map[string]bool{
+	outDown: true, outStranger: true, outGarbage: true, outVanished: true,
+	s3Ahead: true, s3Behind: true, s3DaysOn: true, s3DaysBack: true,
+}
 
 // switches calls change at the beginning of each phase of such a kind, and with
 // "" at its end, until done is closed.
