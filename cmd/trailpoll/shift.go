@@ -53,7 +53,12 @@ func (r *runner) shifts(ctx context.Context, conf *config.Config, w *wiring) (ag
 		next, result, err := r.shift(ctx, now)
 		// Outputs first: nothing that they still do can be committed any more,
 		// and the next shift may write to the same file.
-		err = errors.Join(err, now.w.Close())
+		if e := now.w.Close(); e != nil {
+			// All that counts was acknowledged and committed before: a receiver
+			// that breaks the farewell off is no reason to end with an error,
+			// nor to end at all where the next shift waits.
+			r.log.Warn().Err(e).Msg("an output was not closed in order; what it took is settled, and the rest is sent again")
+		}
 		sayFiltered(now.w.filters, r.log)
 		switch {
 		case next == nil:
