@@ -18,6 +18,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent"
 	"github.com/trailpoll/trailpoll/agent/config"
 	"github.com/trailpoll/trailpoll/agent/control"
+	"github.com/trailpoll/trailpoll/agent/control/page"
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/checkpoint"
 )
@@ -30,6 +31,8 @@ type desk struct {
 	store  *checkpoint.Store
 	since  time.Time
 	names  atomic.Pointer[names] // of the agent's sources
+	// history is what outputs took in the last day, also of agents before this one.
+	history *page.History
 	// reload takes the changed configuration, or says why not; nil where this
 	// process can't.
 	reload func(ctx context.Context) error
@@ -37,7 +40,7 @@ type desk struct {
 
 // newDesk makes a desk with all routes. Another command's routes are added here.
 func newDesk(store *checkpoint.Store, log zerolog.Logger) *desk {
-	d := &desk{server: control.NewServer(log), store: store, since: time.Now().UTC()}
+	d := &desk{server: control.NewServer(log), store: store, since: time.Now().UTC(), history: new(page.History)}
 	d.server.Handle("GET /v1/status", func(http.ResponseWriter, *http.Request) (any, error) { return d.status() })
 	d.server.Handle("GET /v1/parked", d.parked)
 	d.server.Handle("POST /v1/parked/retry", d.order)
