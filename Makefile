@@ -11,7 +11,7 @@ EXE      := $(shell $(GO) env GOEXE)
 export PATH := $(CACHE)/bin:$(PATH):$(shell $(GO) env GOPATH)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-fips demo test test-race test-real test-receivers loki simulate scale torture packages test-packages test-systemd test-wine test-powercut lint vuln fuzz bench cover clean FORCE
+.PHONY: help build build-fips demo test test-race test-real test-receivers loki simulate scale torture packages test-page test-packages test-systemd test-wine test-powercut lint vuln fuzz bench cover clean FORCE
 
 help: ## show this
 	@echo 'make TARGET, where TARGET is one of'
@@ -68,6 +68,7 @@ lint: ## golangci-lint, with the rules of who may import whom
 	golangci-lint run --allow-parallel-runners $(PKG)
 	cd cmd/demo && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./...
 	cd cmd/demo/bench && golangci-lint run --allow-parallel-runners --config ../../../.golangci.yml ./...
+	cd agent/control/page/browsertest && golangci-lint run --allow-parallel-runners --config ../../../../.golangci.yml ./...
 
 vuln: ## known vulnerabilities that the program can reach
 	.ci/vuln
@@ -93,6 +94,9 @@ cover: ## which code the tests reach: bin/cover.html
 
 packages: ## deb, rpm, MSI, archives, sums and a bill of materials into dist/ (VERSION=v1.0.0; Linux)
 	installer/packages/build $(VERSION) dist
+
+test-page: ## the status page in Chromium, with pictures in bin/screenshots (.ci/fetch page)
+	$(GO) -C agent/control/page/browsertest test -count=1 -timeout 5m ./...
 
 test-packages: ## packages: built twice, lintian, signatures (Debian, root; .ci/fetch packages)
 	.ci/packages

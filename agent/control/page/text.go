@@ -20,23 +20,23 @@ func clean(s string) string {
 
 // age writes a number of seconds with its two largest units.
 func age(seconds int64) string {
-	units := [...]struct {
-		name string
-		size int64
-	}{{"d", 86400}, {"h", 3600}, {"min", 60}, {"s", 1}}
-	for i, u := range units {
-		if seconds < u.size {
-			continue
-		}
-		text := fmt.Sprintf("%d %s", seconds/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := seconds % u.size / units[i+1].size; rest > 0 {
-				text += fmt.Sprintf(" %d %s", rest, units[i+1].name)
-			}
+	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
+	two := func(large string, unit int64, small string, part int64) string {
+		text := fmt.Sprintf("%d %s", seconds/unit, large)
+		if rest := seconds % unit / part; rest > 0 {
+			text += fmt.Sprintf(" %d %s", rest, small)
 		}
 		return text
 	}
-	return "0 s"
+	switch {
+	case seconds >= day:
+		return two("d", day, "h", hour)
+	case seconds >= hour:
+		return two("h", hour, "min", minute)
+	case seconds >= minute:
+		return two("min", minute, "s", 1)
+	}
+	return fmt.Sprintf("%d s", seconds)
 }
 
 // number writes a number with its thousands apart.
