@@ -1,4 +1,4 @@
-package browsertest
+package browser
 
 import (
 	"context"
@@ -74,7 +74,7 @@ func (w *world) start(t *testing.T, begin time.Time) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "trailpoll")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/trailpoll")
-	build.Dir = filepath.Join("..", "..", "..", "..")
+	build.Dir = filepath.Join("..", "..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the program: %v\n%s", err, out)
 	}

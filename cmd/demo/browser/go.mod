@@ -1,4 +1,4 @@
-module github.com/trailpoll/trailpoll/agent/control/page/browsertest
+module github.com/trailpoll/trailpoll/cmd/demo/browser
 
 go 1.26.0
 
@@ -13,4 +13,4 @@ require (
 	github.com/klauspost/compress v1.20.3 // indirect
 )
 
-replace github.com/trailpoll/trailpoll => ../../../..
+replace github.com/trailpoll/trailpoll => ../../..

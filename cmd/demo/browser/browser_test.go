@@ -1,4 +1,4 @@
-package browsertest
+package browser
 
 import (
 	"context"
@@ -162,9 +162,15 @@ func shoot(t *testing.T, b *tab, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store(t, name, png)
+}
+
+// store keeps a picture.
+func store(t *testing.T, name string, png []byte) {
+	t.Helper()
 	dir := os.Getenv("TRAILPOLL_CI_ARTEFACTS")
 	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "bin", "screenshots")
+		dir = filepath.Join("..", "..", "..", "bin", "screenshots")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -259,6 +265,14 @@ func TestPageShowsTheGap(t *testing.T) {
 			shoot(t, b, x.name)
 		})
 	}
+	t.Run("picture of docs", func(t *testing.T) {
+		b := open(t, w, 1100, 840, false)
+		png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		store(t, "status-page", small(t, png))
+	})
 	t.Run("without JavaScript", func(t *testing.T) { withoutScript(t, w) })
 	t.Run("healed", func(t *testing.T) { healed(t, w) })
 }

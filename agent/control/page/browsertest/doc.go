@@ -1,4 +1,0 @@
-// Package browsertest has the tests of the status page in a real browser. It is
-// a module of its own, so that what drives the browser stays out of the
-// product's dependencies.
-package browsertest
