@@ -303,7 +303,7 @@ func TestCheckNamesTheCause(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.t.Cleanup(func() { _ = store.Close() })
-		}, step: "checkpoint", state: failed, answer: "holds the checkpoint", remedy: []string{"state_dir of its own"}},
+		}, step: "checkpoint", state: failed, answer: "holds the checkpoint", remedy: []string{"no agent answers in", "state_dir of its own"}},
 		{name: "others may read the secret", broken: func(s *setting) {
 			s.mode = 0o644
 			s.output = strings.Replace(s.output, "env:CHECK_TOKEN", "hunter2-in-the-file", 1)
