@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,8 +126,20 @@ func (x *part) within(limit time.Duration, f func(context.Context) error) error 
 
 func (x *part) add(name string, state State, tried, answer, remedy string) {
 	x.steps = append(x.steps, Step{
-		Name: name, Source: x.source, Output: x.output, State: state, Tried: tried, Answer: answer, Remedy: remedy,
+		Name: name, Source: x.source, Output: x.output, State: state,
+		Tried: tame(tried), Answer: tame(answer), Remedy: tame(remedy),
 	})
+}
+
+// tame leaves nothing in a text that a terminal takes for an order: keys and
+// answers come from whoever writes to the bucket. Lines stay lines.
+func tame(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 func (x *part) ok(name, tried, answer string) { x.add(name, OK, tried, answer, "") }

@@ -174,3 +174,22 @@ func TestReader(t *testing.T) {
 		}
 	}
 }
+
+// Whoever writes to the bucket writes no line of the report, and no order to
+// the terminal.
+func TestInvariant11_Names(t *testing.T) {
+	evil := "x\x1b[2J\n  ✓ get  all is well\u202e/"
+	x := &part{plan: &Plan{}, ctx: t.Context()}
+	x.ok("list", evil, evil+"\xff")
+	if s := x.steps[0]; strings.ContainsAny(s.Tried+s.Answer, "\x1b\u202e\xff") {
+		t.Errorf("%q", s)
+	}
+	for _, names := range [][]string{{evil}, {"a/", "b/", evil, "c/", "d/", evil}} {
+		if got := strings.Join(short(names), ", "); strings.ContainsAny(got, "\n\x1b") || strings.Contains(got, "1 more") != (len(names) == 6) {
+			t.Errorf("%q", got)
+		}
+	}
+	if got := short([]string{"AWSLogs/"}); got[0] != "AWSLogs/" {
+		t.Errorf("%q", got)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func (s *Source) noStreams(x *part, tried string) {
 			x.fail("tree", tried, errors.New("there are only digest files (CloudTrail-Digest), and no logs"),
 				"the trail's logs go elsewhere, or it has logged nothing yet: see the trail's S3 location in the CloudTrail console")
 		case !slices.ContainsFunc(types, cloudtrail.IsLogType) && len(types) > 0:
-			x.fail("tree", tried, fmt.Errorf("there are logs of other services (%s), and none of CloudTrail", strings.Join(types[:min(len(types), named)], ", ")),
+			x.fail("tree", tried, fmt.Errorf("there are logs of other services (%s), and none of CloudTrail", strings.Join(short(types), ", ")),
 				"name the bucket and prefix of the trail")
 		default:
 			x.fail("tree", tried, errors.New("there are folders, and none that the source takes"),
@@ -158,10 +159,17 @@ func (s *Source) noStreams(x *part, tried string) {
 }
 
 func short(names []string) []string {
-	if len(names) <= named {
-		return names
+	var out []string
+	for _, n := range names[:min(len(names), named)] {
+		if q := strconv.Quote(n); q != `"`+n+`"` { // it would not look like one name
+			n = q
+		}
+		out = append(out, n)
 	}
-	return append(slices.Clone(names[:named]), fmt.Sprintf("%d more", len(names)-named))
+	if more := len(names) - named; more > 0 {
+		out = append(out, fmt.Sprintf("%d more", more))
+	}
+	return out
 }
 
 // newest says how old the newest log file is, and which regions fell silent.
