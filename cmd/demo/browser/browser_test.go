@@ -312,6 +312,26 @@ func healed(t *testing.T, w *world) {
 	if !get[bool](t, b, `document.querySelector('main details').open`) {
 		t.Error("what was opened has been shut")
 	}
+	for _, level := range []string{"ok", "warn", "bad"} {
+		get[bool](t, b, `document.querySelectorAll('.verdict, .card, .state').forEach((e) => { e.classList.remove('ok', 'warn', 'bad'); e.classList.add('`+level+`'); }); true`)
+		for _, f := range faults(t, b) {
+			t.Errorf("axe-core finds, where all is %s, %s", level, f)
+		}
+	}
+	// An agent that has stopped answering must not look well.
+	if get[bool](t, b, `!document.querySelector('.stale').hidden`) {
+		t.Error("the page says that nothing answers")
+	}
+	get[bool](t, b, `window.fetch = () => Promise.reject(new TypeError('gone')); `+update)
+	await(t, "the page says that nothing answers", func() bool {
+		return get[bool](t, b, `!document.querySelector('.stale').hidden && document.title.includes('No answer')`)
+	})
+	if text := get[string](t, b, `document.querySelector('.stale').innerText`); !strings.Contains(text, "does not answer") || !strings.Contains(text, "as of 20") {
+		t.Errorf("it says %s", text)
+	}
+	for _, f := range faults(t, b) {
+		t.Errorf("axe-core finds %s", f)
+	}
 	// Nothing can be changed from a browser, and other sites get nothing.
 	resp, err := http.Post(w.url, "text/plain", nil)
 	if err != nil {
