@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,10 +294,11 @@ func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSample()
 		h := new(page.History)
-		count := int64(0)
+		var count atomic.Int64
 		snapshot := func() (*control.Snapshot, error) {
-			s.snapshot.Outputs[0].Records = count
-			return s.snapshot, nil
+			now := newSample().snapshot
+			now.Outputs[0].Records = count.Load()
+			return now, nil
 		}
 		p, err := page.New(page.Config{
 			Snapshot: snapshot, History: h,
@@ -307,12 +309,12 @@ func TestHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 		agentOf := func(records int64, lasts time.Duration) {
-			count = 0
+			count.Store(0)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); h.Run(ctx, snapshot) }()
 			synctest.Wait()
-			count = records
+			count.Store(records)
 			time.Sleep(lasts)
 			cancel()
 			<-done
