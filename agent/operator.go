@@ -313,6 +313,11 @@ func (c *claimed) begin(still func(progress.ParkedID) bool) {
 	t.retry = entries
 	if i := t.retried(progress.WholeObject); i >= 0 {
 		t.acked, t.etag = entries[i].Acked.Clone(), entries[i].ETag
+		// What was parked by itself counts as settled there, because it has an
+		// entry of its own. This attempt ends that one, and so has to send it.
+		for _, e := range entries {
+			t.acked = t.acked.Remove(e.Record)
+		}
 	} else {
 		for _, e := range entries {
 			t.only = t.only.Add(e.Record, e.Record+1)

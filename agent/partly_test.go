@@ -10,6 +10,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent"
 	"github.com/trailpoll/trailpoll/agent/agenttest"
 	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -152,4 +153,53 @@ func TestFilteredRecordsAreSettled(t *testing.T) {
 			t.Errorf("a second run sent %d records", n-before)
 		}
 	})
+}
+
+// One record of an object was refused, and later the rest of the object could
+// not be read. When both are tried again together the record is sent, too: the
+// object's entry has it as settled only because it had an entry of its own.
+func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
+	for _, failures := range []int{0, 1} {
+		t.Run(fmt.Sprintf("%d failed attempts", failures), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				key := w.put(stream(1), time.Now(), 500)
+				bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
+				sends := 0
+				w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+					for i := range b.Records {
+						if agenttest.Name(&b.Records[i]) == bad {
+							return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
+						}
+					}
+					if sends++; sends > 8 {
+						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+					}
+					return agenttest.Failure{}
+				}
+				w.during(func() { time.Sleep(time.Minute) })
+				archived := true
+				w.bucket.Fail = func(op, _ string) agenttest.Failure {
+					if op == "get" && archived {
+						return agenttest.Failure{Err: &fault.Error{Kind: fault.Archived, Err: errInjected}}
+					}
+					return agenttest.Failure{}
+				}
+				sends = -1000000
+				w.during(func() { time.Sleep(time.Minute) })
+				if p := w.parked(); len(p) != 2 || p[0].Record+p[1].Record != progress.WholeObject+7 {
+					t.Fatalf("parked: %+v", p)
+				}
+				for range failures {
+					w.once()
+				}
+				archived, bad = false, ""
+				w.once()
+				if p := w.parked(); len(p) != 0 {
+					t.Errorf("still parked: %+v", p)
+				}
+				w.complete("siem", 0)
+			})
+		})
+	}
 }

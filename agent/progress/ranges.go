@@ -56,6 +56,22 @@ func (r Ranges) Len() int {
 	return n
 }
 
+// Remove returns the set without i. r itself stays as it is.
+func (r Ranges) Remove(i int) Ranges {
+	if !r.Has(i) {
+		return r
+	}
+	var rest Ranges
+	for _, x := range r {
+		if x.From <= i && i < x.To {
+			rest = rest.Add(x.From, i).Add(i+1, x.To)
+		} else {
+			rest = rest.Add(x.From, x.To)
+		}
+	}
+	return rest
+}
+
 // Clone returns a copy that shares no memory.
 func (r Ranges) Clone() Ranges { return slices.Clone(r) }
 

@@ -32,6 +32,17 @@ func TestRangesAgainstSet(t *testing.T) {
 				}
 			}
 		}
+		gone := rapid.IntRange(0, 79).Draw(t, "gone")
+		before := r.String()
+		less := r.Remove(gone)
+		for i := range 80 {
+			if less.Has(i) != (model[i] && i != gone) {
+				t.Fatalf("without %d, Has(%d) = %v: %v", gone, i, less.Has(i), less)
+			}
+		}
+		if r.String() != before {
+			t.Fatalf("removing changed %v, which was %s", r, before)
+		}
 		back, err := ParseRanges(r.String())
 		if err != nil || back.String() != r.String() {
 			t.Fatalf("%q came back as %q, %v", r, back, err)
