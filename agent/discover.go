@@ -35,17 +35,17 @@ func (s *source) discover(ctx context.Context) {
 	began := time.Now()
 	for failures := 0; ctx.Err() == nil; {
 		// The time of the last discovery is remembered: a restart discovers
-		// nothing that it knew.
-		if wait := s.cfg.Discovery - s.now().Sub(s.known.Discovered); failures == 0 && wait > 0 && !s.known.Discovered.IsZero() {
+		// nothing that it knew. One in the future was remembered by a clock that
+		// has been set back since: how long ago it was is not known, so it is due.
+		since := s.now().Sub(s.known.Discovered)
+		if failures == 0 && since < s.cfg.Discovery && since > -s.cfg.Discovery && !s.known.Discovered.IsZero() {
 			s.markDiscovered()
-			if wait > s.cfg.Discovery {
-				wait = s.cfg.Discovery // a clock that was set back
-			}
+			wait := min(s.cfg.Discovery-since, s.cfg.Discovery)
 			if !sleep(ctx, jitter(wait)) {
 				return
 			}
 			// By now S3 has told the time.
-			if s.now().Sub(s.known.Discovered) < s.cfg.Discovery*9/10 {
+			if since = s.now().Sub(s.known.Discovered); since >= 0 && since < s.cfg.Discovery*9/10 {
 				continue
 			}
 		}

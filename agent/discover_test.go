@@ -273,3 +273,38 @@ func TestInvariant3_WrongClock(t *testing.T) {
 		})
 	}
 }
+
+// S3's clock was ahead for a while and is right again: what is remembered by it
+// must not put off the discovery of new streams until that time comes. A daily
+// sweep is put off by as much as the clock was wrong, and then finds all.
+func TestInvariant3_S3ClockSetBack(t *testing.T) {
+	for _, skew := range []time.Duration{10 * time.Minute, 20 * time.Minute, 2 * day} {
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v once=%v", skew, once), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.put(stream(1), time.Now(), 2)
+					w.during(func() { time.Sleep(time.Hour) }) // the source begins by the right time
+					w.bucket.Skew = skew
+					w.during(func() { time.Sleep(time.Hour) })
+					w.bucket.Skew = 0
+					w.put(stream(2), time.Now(), 2)
+					switch {
+					case !once:
+						w.during(func() {
+							time.Sleep(time.Hour)
+							w.put(stream(1), time.Now().Add(-4*day), 2)
+							time.Sleep(skew + 25*time.Hour) // by then a sweep is due by any of the clocks
+						})
+					case skew < 15*time.Minute: // a discovery is due by then
+						time.Sleep(2 * 15 * time.Minute)
+						fallthrough
+					default:
+						w.once()
+					}
+					w.complete("siem", 0)
+				})
+			})
+		}
+	}
+}

@@ -113,7 +113,7 @@ func TestJournal(t *testing.T) {
 			j, e := newJournal(), expect()
 			tt.play(j, e)
 			got := j.judge(e)
-			got.missing, got.written, got.received = nil, 0, 0
+			got.missing, got.strange, got.written, got.received = nil, nil, 0, 0
 			if got.String() != tt.want.String() {
 				t.Errorf("%v, want %v", &got, &tt.want)
 			}

@@ -29,6 +29,7 @@ type request struct {
 type journal struct {
 	mu       sync.Mutex
 	takes    map[digest][]*request
+	raw      map[digest][]byte // to show those that nobody wrote
 	requests []*request
 	killed   map[int]bool
 	// forgotten: what runs up to this one brought, the state may have lost.
@@ -40,7 +41,7 @@ type journal struct {
 const noRun = -1
 
 func newJournal() *journal {
-	return &journal{takes: map[digest][]*request{}, killed: map[int]bool{}, forgotten: noRun}
+	return &journal{takes: map[digest][]*request{}, raw: map[digest][]byte{}, killed: map[int]bool{}, forgotten: noRun}
 }
 
 // take notes records that came in one delivery.
@@ -53,6 +54,7 @@ func (j *journal) take(run int, delay time.Duration, lost bool, records [][]byte
 	for _, raw := range records {
 		d := digestOf(raw)
 		j.takes[d] = append(j.takes[d], q)
+		j.raw[d] = raw
 		j.received++
 	}
 }
@@ -125,6 +127,7 @@ type verdict struct {
 	// the second in part
 	halves  int
 	missing []string // where some of the lost ones were written
+	strange []string // some of the altered ones
 }
 
 // String is the verdict on one line, less what is missing.
@@ -153,6 +156,9 @@ func (j *journal) judge(e *expectations) (v verdict) {
 		want := e.must[d] + e.may[d]
 		if want == 0 {
 			v.altered += len(takes)
+			if len(v.strange) < 20 {
+				v.strange = append(v.strange, fmt.Sprintf("in run %d: %.3000q", takes[0].run, j.raw[d]))
+			}
 			continue
 		}
 		again := len(takes) - want

@@ -77,7 +77,7 @@ func TestInvariant1_Torture(t *testing.T) {
 type campaign struct {
 	rounds, kills, runs int
 	faults              *counts
-	web, sys            verdict
+	web, sys, relp      verdict
 	most                int
 	peak                int64
 	parked              int
@@ -90,7 +90,11 @@ func (c *campaign) add(r result) {
 	c.runs += r.runs
 	c.faults.merge(r.faults)
 	c.web.add(r.web)
-	c.sys.add(r.sys)
+	if r.relp {
+		c.relp.add(r.sys)
+	} else {
+		c.sys.add(r.sys)
+	}
 	c.most, c.peak = max(c.most, r.most), max(c.peak, r.peak)
 	c.parked += r.parked
 }
@@ -120,7 +124,7 @@ func (c *campaign) String() string {
 	for _, v := range []struct {
 		name string
 		verdict
-	}{{"https", c.web}, {"syslog tcp", c.sys}} {
+	}{{"https", c.web}, {"syslog tcp", c.sys}, {"syslog relp", c.relp}} {
 		row(v.name+": records written", v.written)
 		row(v.name+": received", v.received)
 		row(v.name+": lost", v.lost)

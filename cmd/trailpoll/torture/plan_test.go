@@ -64,6 +64,7 @@ type plan struct {
 	seed    uint64
 	s3, out []phase
 	sys     []phase // nil: there is no syslog output
+	relp    bool    // of the syslog output
 	actions []action
 	writes  []write
 
@@ -155,6 +156,7 @@ func (p *plan) apart(rng *rand.Rand) {
 			p.actions[i].kind, p.actions[i].last, p.actions[i].kill = readOnly, 0, rng.IntN(2) == 0
 		}
 	}
+	p.relp = p.sys != nil && rng.IntN(2) == 0
 }
 
 // workload draws the objects and when each is written.

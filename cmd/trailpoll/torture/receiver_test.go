@@ -252,8 +252,9 @@ batch_wait = "50ms"
 %s`, scheme, r.addr, tokenInEnv, runInEnv, outTimeout, lines, tls)
 }
 
-// sys is a receiver of syslog over TCP.
+// sys is a receiver of syslog over TCP, or over RELP, which answers each message.
 type sys struct {
+	relp    bool
 	weather *weather
 	journal *journal
 	syslog  *receivertest.Syslog
@@ -264,10 +265,11 @@ type sys struct {
 // sysBreaks: the connection is reset before a message is taken.
 const sysBreaks = "connection reset"
 
-func newSys(w *weather, j *journal) (*sys, error) {
-	s := &sys{weather: w, journal: j}
+func newSys(w *weather, j *journal, relp bool) (*sys, error) {
+	s := &sys{relp: relp, weather: w, journal: j}
 	var err error
 	s.syslog, err = receivertest.NewSyslog(receivertest.SyslogConfig{
+		RELP: relp,
 		Take: func(raw []byte) {
 			m, err := receivertest.ParseRFC5424(raw)
 			if err != nil {
@@ -310,13 +312,17 @@ func isReset(err error) bool {
 }
 
 func (s *sys) output() string {
+	transport := `transport = "tcp"
+confirm_delay = "300ms"`
+	if s.relp {
+		transport = `transport = "relp"`
+	}
 	return fmt.Sprintf(`
 [[output]]
 name = "sys"
 type = "syslog"
 addresses = [%q]
-transport = "tcp"
 max_message = "2MiB"
-confirm_delay = "300ms"
-`, s.syslog.Addr())
+%s
+`, s.syslog.Addr(), transport)
 }

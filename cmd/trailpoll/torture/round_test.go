@@ -28,6 +28,7 @@ const (
 type result struct {
 	faults   *counts
 	web, sys verdict
+	relp     bool // sys is over RELP
 	kills    int
 	runs     int
 	most     int // records repeated after one kill
@@ -69,9 +70,9 @@ func play(t *testing.T, program string, seed uint64, now time.Time) result {
 		dir: t.TempDir(), webIn: newJournal(), sysIn: newJournal(),
 	}
 	defer func() {
-		t.Logf("seed %d: %.1fs; %d objects (%v); web %d × %d %s %s secure=%t, latency %v, downloads %d, syslog %t",
+		t.Logf("seed %d: %.1fs; %d objects (%v); web %d × %d %s %s secure=%t, latency %v, downloads %d, syslog %t relp=%t",
 			seed, time.Since(began).Seconds(), r.plan.objects, r.plan.kinds,
-			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.latency, r.plan.downloads, r.plan.sys != nil)
+			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.latency, r.plan.downloads, r.plan.sys != nil, r.plan.relp)
 		t.Logf("seed %d: the agent: %v", seed, r.plan.actions)
 		t.Logf("seed %d: S3: %v; web: %v; sys: %v", seed, r.plan.s3, r.plan.out, r.plan.sys)
 		t.Logf("seed %d: faults: %v", seed, r.faults)
@@ -116,7 +117,7 @@ func (r *round) set() {
 	outputs := r.web.output(fmt.Sprintf("connections = %d\nbatch_records = %d\ncompression = %q\nformat = %q",
 		r.plan.connections, r.plan.batch, r.plan.compression, r.plan.format))
 	if r.plan.sys != nil {
-		r.sys, err = newSys(weather("sys", r.plan.sys, 3), r.sysIn)
+		r.sys, err = newSys(weather("sys", r.plan.sys, 3), r.sysIn, r.plan.relp)
 		r.must(err)
 		r.t.Cleanup(r.sys.close)
 		outputs += r.sys.output()
@@ -415,7 +416,7 @@ func (r *round) finish(args ...string) {
 func (r *round) check() result {
 	res := result{
 		faults: r.faults, kills: r.kills, runs: r.runs, peak: r.peak,
-		bound: 2 * r.plan.connections * r.plan.batch, parked: len(r.plan.parked),
+		bound: 2 * r.plan.connections * r.plan.batch, parked: len(r.plan.parked), relp: r.plan.relp,
 	}
 	res.web = r.webIn.judge(r.plan.web)
 	res.most = res.web.most
@@ -459,6 +460,9 @@ func (r *round) hold(name string, v verdict) {
 	r.t.Logf("%s: %v", name, &v)
 	for _, m := range v.missing {
 		r.t.Logf("%s: missing: %s", name, m)
+	}
+	for _, m := range v.strange {
+		r.t.Logf("%s: nobody wrote: %s", name, m)
 	}
 	if v.lost > 0 || v.halves > 0 {
 		r.t.Errorf("invariant 1: %s: %d records of %d lost, of %d objects no content came whole", name, v.lost, v.written, v.halves)
