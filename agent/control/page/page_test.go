@@ -277,7 +277,7 @@ func TestJobs(t *testing.T) {
 	if live < 0 || over < live {
 		t.Error("what goes on is not first")
 	}
-	for _, want := range []string{`<progress value="42" max="100" aria-label="Re-sync 2">`, "1 min 30 s", "1\u202f200", "waits for [siem]"} {
+	for _, want := range []string{`<progress value="42" max="100" aria-label="Re-sync 2">`, "1 min 30 s", "1\u202f200", "running, waits for siem"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s", want)
 		}

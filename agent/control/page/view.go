@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent"
@@ -251,7 +252,7 @@ func (v *view) jobs(s *control.Snapshot) {
 			x.Left = age(int64(j.Left))
 		}
 		if len(j.Held) > 0 {
-			x.Held = fmt.Sprintf("waits for %s", j.Held)
+			x.Held = "waits for " + strings.Join(j.Held, ", ")
 		}
 		live = append(live, x)
 	}
