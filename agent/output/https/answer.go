@@ -140,8 +140,8 @@ func (o *Output) refused(resp *http.Response, text []byte, records []record.Reco
 	if better, ok := o.form.layout.refusal(resp.StatusCode, text); ok {
 		a = better
 	}
-	if a.kind != fault.Refused && a.kind != fault.TooLarge {
-		records = nil // whoever refuses a record likes to quote it; others don't see one
+	if a.kind == fault.Held {
+		records = nil // whoever looks into a record may quote it, also in a 5xx; who lets nobody in doesn't see one
 	}
 	if auth := resp.Request.Header.Get("Authorization"); o.tokens != nil && auth != "" {
 		text = bytes.ReplaceAll(text, []byte(strings.TrimPrefix(auth, "Bearer ")), []byte("[hidden]"))

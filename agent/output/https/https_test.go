@@ -249,6 +249,10 @@ func TestAnswers(t *testing.T) {
 			name: "the answer quotes the record", status: 400, kind: fault.Refused,
 			body: `cannot parse {"user":"alice.example@corp","n":1} here`, text: "cannot parse … here", never: []string{"alice"},
 		},
+		{
+			name: "a failing pipeline quotes the record", status: 503, kind: fault.Temporary,
+			body: `cannot store {"user":"alice.example@corp","n":1} here`, text: "cannot store … here", never: []string{"alice"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := newReceiver(t, nil)
