@@ -14,7 +14,7 @@
 // the same each time; how it meets with the agent's threads is not, so a round
 // may have to be played more than once. TRAILPOLL_TORTURE_LOGS names a folder
 // that takes the agent's logs of a round that failed. With -short the campaign
-// is skipped.
+// is skipped. What the last campaign found is in docs/reliability.md.
 //
 // As root the state lies on a small file system of its own, so that its disk
 // can be full; else that fault is left out.
