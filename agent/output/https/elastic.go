@@ -105,6 +105,9 @@ func (elastic) taken(resp *http.Response, n int) outcome {
 	}
 	var out outcome
 	for i, item := range said.Items {
+		if len(item) == 0 { // nothing is said of it: that is no acknowledgement
+			out.item(i, 0, nil)
+		}
 		for _, result := range item { // one member, named for the action
 			out.item(i, result.Status, result.Error)
 		}

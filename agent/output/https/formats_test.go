@@ -96,6 +96,7 @@ func TestElasticAnswers(t *testing.T) {
 		"no index":                  {answer(ok, gone, full), expected{kind: fault.Held, text: "no such index", hint: "url"}},
 		"forbidden":                 {answer(denied, denied, full), expected{kind: fault.Held, text: "unauthorized"}},
 		"too few items":             {answer(ok, bad), expected{kind: fault.Temporary, text: "2 records, and 3 were sent"}},
+		"nothing said of one":       {`{"errors":true,"items":[` + ok + `,{},` + ok + `]}`, expected{kind: fault.Temporary}},
 		"an old version's error":    {answer(ok, `{"create":{"status":400,"error":"MapperParsingException[x]"}}`, ok), expected{kind: fault.Refused, records: []int{1}, text: "MapperParsingException"}},
 		"no JSON":                   {`<html>welcome</html>`, expected{kind: fault.Held, hint: "_bulk"}},
 		"another JSON":              {`{"ok":true}`, expected{kind: fault.Held, hint: "_bulk"}},
