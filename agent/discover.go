@@ -38,7 +38,7 @@ func (s *source) discover(ctx context.Context) {
 		// nothing that it knew. One in the future was remembered by a clock that
 		// has been set back since: how long ago it was is not known, so it is due.
 		since := s.now().Sub(s.known.Discovered)
-		if failures == 0 && since < s.cfg.Discovery && since > -s.cfg.Discovery && !s.known.Discovered.IsZero() {
+		if failures == 0 && since < s.cfg.Discovery && since > -time.Minute && !s.known.Discovered.IsZero() {
 			s.markDiscovered()
 			wait := min(s.cfg.Discovery-since, s.cfg.Discovery)
 			if !sleep(ctx, jitter(wait)) {

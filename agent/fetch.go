@@ -194,8 +194,7 @@ func (f *fetcher) again(ctx context.Context, j *job, lim cloudtrail.Limits, etag
 	}
 	defer body.Close()
 	j.reads(body.ETag)
-	f.inflater.Reset(body, lim)
-	f.splitter.ResetReader(&f.inflater, lim.MaxRecord)
+	f.splitter.ResetReader(f.inflater.Again(body, lim), lim.MaxRecord)
 	var bads unfit
 	for {
 		if !j.live() {

@@ -321,6 +321,7 @@ func (c *claimed) begin(still func(progress.ParkedID) bool) {
 	} else {
 		for _, e := range entries {
 			t.only = t.only.Add(e.Record, e.Record+1)
+			t.etag = e.ETag
 		}
 	}
 	st.mu.Unlock()

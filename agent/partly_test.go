@@ -1,15 +1,22 @@
 package agent_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
+
 	"github.com/trailpoll/trailpoll/agent"
 	"github.com/trailpoll/trailpoll/agent/agenttest"
 	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/listing"
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
@@ -202,4 +209,101 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The way alters an object that is too large to hold, but only the second time
+// that it is read: none of what was altered leaves.
+func TestInvariant7_AlteredWhenReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := &bent{Bucket: w.bucket, seen: make(map[string]int)}
+		w.tune = func(c *agent.Config) {
+			c.Memory = 4 << 20
+			c.Sources[0].Store = b
+		}
+		key := w.key(stream(1), time.Now())
+		plain := unzip(t, w.object(key, 30000))
+		w.bucket.Put(key, stored(plain))
+		if r := w.once(); len(r.Unfinished) > 0 {
+			t.Errorf("unfinished: %v", r.Unfinished)
+		}
+		if b.bends == 0 {
+			t.Fatal("the object was not read twice")
+		}
+		w.complete("siem", 0)
+		if p := w.parked(); len(p) > 0 {
+			t.Errorf("parked: %+v", p)
+		}
+	})
+}
+
+// stored packs without compressing, so that a bit that flips on the way is one
+// that flips in a record.
+func stored(s string) []byte {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.NoCompression)
+	_, _ = z.Write([]byte(s))
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// bent is a bucket whose every second GET of an object flips a bit in the
+// middle of it, up to five times.
+type bent struct {
+	*agenttest.Bucket
+	mu    sync.Mutex
+	seen  map[string]int
+	bends int
+}
+
+func (b *bent) Get(ctx context.Context, key, ifMatch string) (listing.Body, error) {
+	body, err := b.Bucket.Get(ctx, key, ifMatch)
+	if err != nil {
+		return body, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seen[key]++; b.seen[key]%2 == 1 || b.bends == 5 {
+		return body, nil
+	}
+	b.bends++
+	all, err := io.ReadAll(body)
+	if err != nil {
+		return body, err
+	}
+	_ = body.Close()
+	i := bytes.Index(all[len(all)/2:], []byte("eventID")) + len(all)/2 + 12
+	all[i] ^= 1
+	body.ReadCloser = io.NopCloser(bytes.NewReader(all))
+	return body, nil
+}
+
+// An object of which one record is parked is written over: its new content is
+// delivered, all of it, when the record is tried again.
+func TestInvariant1_OverwrittenWhenOneRecordIsParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.disk = true
+		key := w.put(stream(1), time.Now(), 95)
+		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 50)
+		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+			for i := range b.Records {
+				if agenttest.Name(&b.Records[i]) == bad {
+					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
+				}
+			}
+			return agenttest.Failure{}
+		}
+		w.once()
+		if p := w.parked(); len(p) != 1 || p[0].Record != 50 {
+			t.Fatalf("parked: %+v", p)
+		}
+		w.outputs["siem"].Fail = nil
+		w.bucket.Put(key, w.object(key, 120))
+		w.once()
+		if p := w.parked(); len(p) > 0 {
+			t.Errorf("still parked: %+v", p)
+		}
+		w.complete("siem", 94)
+	})
 }

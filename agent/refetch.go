@@ -147,8 +147,8 @@ func (j *job) reads(etag string) {
 	j.stream.mu.Lock()
 	defer j.stream.mu.Unlock()
 	for _, t := range j.targets {
-		if t.only == nil && t.etag != etag && t.etag != "" && etag != "" {
-			t.acked = nil
+		if t.etag != etag && t.etag != "" && etag != "" {
+			t.acked, t.only = nil, nil // single records of it, too, are of another content
 		}
 		if etag != "" {
 			t.etag = etag

@@ -67,6 +67,7 @@ type Inflater struct {
 
 	probe [1]byte
 	walk  Splitter // to say at which record a fault showed
+	proof proof    // of the object that was last too large to hold
 }
 
 // body remembers with what error a body ended.
@@ -101,6 +102,7 @@ func (f *Inflater) Reset(r io.Reader, lim Limits) {
 		f.in.Reset(&f.body)
 	}
 	f.most, f.size, f.begun, f.done, f.err = lim.most(), 0, false, false, nil
+	f.proof.taking = false
 }
 
 // Read inflates into p. What it returns before io.EOF is not yet proven.
@@ -116,6 +118,9 @@ func (f *Inflater) Read(p []byte) (int, error) {
 	}
 	n, err := f.gzip.Read(p)
 	f.size += int64(n)
+	if f.proof.taking {
+		f.proof.take(p[:n])
+	}
 	switch {
 	case f.size > f.most:
 		f.err = f.fault(record.Bomb, bomb)
@@ -135,7 +140,7 @@ func (f *Inflater) Read(p []byte) (int, error) {
 // error nothing of the object is returned.
 //
 // An object that is larger is read to its end all the same: ErrHold means that
-// it is proven, too, and need only be walked, in a second reading.
+// it is proven, too, and need only be walked, in a second reading with Again.
 func (f *Inflater) Inflate(dst []byte, r io.Reader, lim Limits) ([]byte, error) {
 	f.Reset(r, lim)
 	defer f.drop()
@@ -154,6 +159,9 @@ func (f *Inflater) Inflate(dst []byte, r io.Reader, lim Limits) ([]byte, error) 
 			// Full, which may well be all: don't enlarge it for nothing.
 			n, _ = f.Read(f.probe[:])
 			if n > 0 && len(dst) >= lim.Hold {
+				f.proof.begin()
+				f.proof.take(dst)
+				f.proof.take(f.probe[:])
 				f.walk.ResetReader(io.MultiReader(bytes.NewReader(dst), bytes.NewReader(f.probe[:]), f), lim.MaxRecord)
 				if err := f.drain(); err != nil {
 					return dst[:0], err
