@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -37,13 +38,14 @@ func FindProgram(name, variable, install string) (string, error) {
 	return "", fmt.Errorf("%s %w: %s, or name it in %s", name, ErrNoProgram, install, variable)
 }
 
-// Collector is an OpenTelemetry Collector that takes OTLP over HTTP and writes
-// each request to a file before it answers: nothing is in its memory that it has
+// Collector is an OpenTelemetry Collector that takes OTLP over HTTP, or what is
+// sent to Splunk's HTTP Event Collector, and writes each request to a file before it answers: nothing is in its memory that it has
 // acknowledged. Its methods are called from one goroutine.
 type Collector struct {
 	program string
 	dir     string
 	addr    string
+	path    string    // of its URL
 	cmd     *exec.Cmd // nil while it doesn't run
 	ended   chan struct{}
 	said    bytes.Buffer // to be read after it has ended
@@ -52,7 +54,41 @@ type Collector struct {
 // StartCollector starts the collector of cmd/demo/otelcol over an empty,
 // absolute folder. Its error wraps ErrNoProgram where there is none.
 func StartCollector(dir string) (*Collector, error) {
-	program, err := FindProgram("otelcol", "TRAILPOLL_OTELCOL", "build it with .ci/fetch collector")
+	return startCollector(dir, "otelcol", "/v1/logs", `
+receivers:
+  otlp:
+    protocols:
+      http:
+        endpoint: %s
+`, "otlp", "")
+}
+
+// StartHEC starts the collector of cmd/demo/otelcol-hec, which takes what is sent
+// to Splunk's HTTP Event Collector, over an empty, absolute folder. With ack it
+// gives ids to ask acknowledgements for, and forgets them when it ends. Its error
+// wraps ErrNoProgram where there is none.
+func StartHEC(dir string, ack bool) (*Collector, error) {
+	receiver, extension := `
+receivers:
+  splunk_hec:
+    endpoint: %s
+`, ""
+	if ack {
+		receiver += `    ack:
+      extension: ack
+extensions:
+  ack:
+`
+		extension = "  extensions: [ack]\n"
+	}
+	return startCollector(dir, "otelcol-hec", "/services/collector/event", receiver, "splunk_hec", extension)
+}
+
+// startCollector starts a program with a receiver, whose settings have a place
+// for its address.
+func startCollector(dir, name, path, settings, receiver, service string) (*Collector, error) {
+	variable := "TRAILPOLL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	program, err := FindProgram(name, variable, "build it with .ci/fetch collector")
 	if err != nil {
 		return nil, err
 	}
@@ -60,29 +96,24 @@ func StartCollector(dir string) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{program: program, dir: dir, addr: addr}
-	conf := fmt.Sprintf(`
-receivers:
-  otlp:
-    protocols:
-      http:
-        endpoint: %s
+	c := &Collector{program: program, dir: dir, addr: addr, path: path}
+	conf := fmt.Sprintf(settings, addr) + fmt.Sprintf(`
 exporters:
   file:
     path: %s
     append: true
     flush_interval: 0s
 service:
-  telemetry:
+%s  telemetry:
     metrics:
       level: none
     logs:
       level: warn
   pipelines:
     logs:
-      receivers: [otlp]
+      receivers: [%s]
       exporters: [file]
-`, addr, c.File())
+`, c.File(), service, receiver)
 	if err := os.WriteFile(c.conf(), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
@@ -97,8 +128,8 @@ func (c *Collector) File() string { return filepath.Join(c.dir, "logs.json") }
 // Addr is its host and port.
 func (c *Collector) Addr() string { return c.addr }
 
-// URL is where it takes OTLP.
-func (c *Collector) URL() string { return "http://" + c.addr + "/v1/logs" }
+// URL is where it takes records.
+func (c *Collector) URL() string { return "http://" + c.addr + c.path }
 
 // Start starts it, or starts it again, and returns when it takes connections.
 func (c *Collector) Start() error {
@@ -137,8 +168,10 @@ func (c *Collector) Written() int64 {
 	return info.Size()
 }
 
-// LogRecord is a record that a receiver of OTLP stored.
+// LogRecord is a record that a collector stored.
 type LogRecord struct {
+	// Body is the record; of one that the receiver took apart, what
+	// encoding/json makes of its values.
 	Body       string
 	Attributes map[string]string // of the record and of its resource
 }
@@ -159,7 +192,7 @@ func (c *Collector) Records() ([]LogRecord, error) {
 				Resource  struct{ Attributes []attribute }
 				ScopeLogs []struct {
 					LogRecords []struct {
-						Body       struct{ StringValue string }
+						Body       value
 						Attributes []attribute
 					}
 				}
@@ -171,9 +204,9 @@ func (c *Collector) Records() ([]LogRecord, error) {
 		for _, r := range request.ResourceLogs {
 			for _, s := range r.ScopeLogs {
 				for _, l := range s.LogRecords {
-					out := LogRecord{Body: l.Body.StringValue, Attributes: map[string]string{}}
+					out := LogRecord{Body: l.Body.text(), Attributes: map[string]string{}}
 					for _, a := range append(r.Resource.Attributes, l.Attributes...) {
-						out.Attributes[a.Key] = a.Value.StringValue
+						out.Attributes[a.Key] = a.Value.text()
 					}
 					all = append(all, out)
 				}
@@ -185,7 +218,48 @@ func (c *Collector) Records() ([]LogRecord, error) {
 
 type attribute struct {
 	Key   string
-	Value struct{ StringValue string }
+	Value value
+}
+
+// value is AnyValue of OTLP in JSON, with nothing set for null.
+type value struct {
+	StringValue *string
+	BoolValue   *bool
+	DoubleValue *float64
+	ArrayValue  *struct{ Values []value }
+	KvlistValue *struct{ Values []attribute }
+}
+
+func (v value) text() string {
+	if v.StringValue != nil {
+		return *v.StringValue
+	}
+	text, _ := json.Marshal(v.any()) // nothing in it can fail
+	return string(text)
+}
+
+func (v value) any() any {
+	switch {
+	case v.StringValue != nil:
+		return *v.StringValue
+	case v.BoolValue != nil:
+		return *v.BoolValue
+	case v.DoubleValue != nil:
+		return *v.DoubleValue
+	case v.ArrayValue != nil:
+		all := make([]any, 0, len(v.ArrayValue.Values))
+		for _, e := range v.ArrayValue.Values {
+			all = append(all, e.any())
+		}
+		return all
+	case v.KvlistValue != nil:
+		all := make(map[string]any, len(v.KvlistValue.Values))
+		for _, a := range v.KvlistValue.Values {
+			all[a.Key] = a.Value.any()
+		}
+		return all
+	}
+	return nil
 }
 
 func freeAddress() (string, error) {

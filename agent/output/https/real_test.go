@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,74 @@ func TestRealReceiver_Collector(t *testing.T) {
 			for i, l := range logs { // one connection after the other: in order
 				if want := records[i].Object; l.Attributes["aws.s3.key"] != want.Key || l.Attributes["cloud.region"] != want.Region || l.Attributes["env"] != "test" {
 					t.Fatalf("record %d: %v, want %v", i, l.Attributes, want)
+				}
+			}
+		})
+	}
+}
+
+// The receiver decodes events that are objects and stores their values, so those
+// are compared as values. It refuses a batch with a number that float64 can't
+// hold, so the corpus's such record, one a layout, stays out.
+func TestRealReceiver_SplunkHEC(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a real collector: not with -short")
+	}
+	for _, of := range []struct {
+		name string
+		ack  bool
+	}{{"taken", false}, {"acknowledged", true}} {
+		t.Run(of.name, func(t *testing.T) {
+			c, err := receivertest.StartHEC(t.TempDir(), of.ack)
+			need(t, err, false)
+			t.Cleanup(c.Kill)
+			conf := Config{URL: c.URL(), Format: SplunkHEC, Token: "0000-1111", Version: "test"}
+			conf.Indexing = Indexing{Ack: of.ack, Index: "aws", Sourcetype: "aws:cloudtrail", Host: "collector-1"}
+			o := open(t, conf)
+			batches, records := corpusBatches()
+			tooMuch := func(r record.Record) bool {
+				var v any
+				return json.Unmarshal(r.Raw, &v) != nil
+			}
+			n := len(records)
+			records = slices.DeleteFunc(records, tooMuch)
+			if n-len(records) > len(corpus.Layouts()) {
+				t.Fatalf("%d records can't be decoded", n-len(records))
+			}
+			for _, b := range batches {
+				b.Records = slices.DeleteFunc(b.Records, tooMuch)
+			}
+			keys := map[string]string{}
+			for _, b := range batches {
+				if err := o.Send(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range records {
+				r := &records[i]
+				keys[r.Identity()] += " s3://" + r.Object.Bucket + "/" + r.Object.Key + " "
+				var v any
+				if err := json.Unmarshal(r.Raw, &v); err != nil {
+					t.Fatal(err)
+				}
+				if r.Raw, err = json.Marshal(v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			logs, err := c.Records()
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, records, 0, func(yield func(body, id string)) {
+				for _, l := range logs {
+					yield(l.Body, l.Attributes["record_id"])
+				}
+			})
+			for _, l := range logs {
+				a := l.Attributes
+				if !strings.Contains(keys[a["record_id"]], " "+a["com.splunk.source"]+" ") || a["com.splunk.index"] != "aws" ||
+					a["com.splunk.sourcetype"] != "aws:cloudtrail" || a["host.name"] != "collector-1" || a["env"] != "test" {
+					t.Fatalf("%v", a)
 				}
 			}
 		})
