@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,9 +36,9 @@ func TestInvariant1_OverwrittenWhenPartlyDelivered(t *testing.T) {
 				} else {
 					w.bucket.Put(key, w.object(key, 500))
 				}
-				sends := 0
+				var sends atomic.Int64
 				w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
-					if sends++; sends > 2 && !parked {
+					if sends.Add(1) > 2 && !parked {
 						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
 					}
 					return agenttest.Failure{}
@@ -82,18 +83,18 @@ func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
 		w := newWorld(t)
 		key := w.put(stream(1), time.Now(), 500)
 		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
-		down := false
-		sends := 0
+		var down atomic.Bool
+		var sends atomic.Int64
 		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
 			for i := range b.Records {
 				if agenttest.Name(&b.Records[i]) == bad {
 					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
 				}
 			}
-			if sends++; sends > 8 {
-				down = true
+			if sends.Add(1) > 8 {
+				down.Store(true)
 			}
-			if down {
+			if down.Load() {
 				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
 			}
 			return agenttest.Failure{}
@@ -105,8 +106,8 @@ func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
 		if n := len(w.outputs["siem"].Taken()); n >= 499 || n == 0 {
 			t.Fatalf("%d records were taken: the object is not in flight", n)
 		}
-		sends = -1000000
-		down = false
+		sends.Store(-1000000)
+		down.Store(false)
 		// The record is being tried again when the object is listed.
 		w.bucket.Fail = func(op, what string) agenttest.Failure {
 			switch {
@@ -172,14 +173,14 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 				w := newWorld(t)
 				key := w.put(stream(1), time.Now(), 500)
 				bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
-				sends := 0
+				var sends atomic.Int64
 				w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
 					for i := range b.Records {
 						if agenttest.Name(&b.Records[i]) == bad {
 							return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
 						}
 					}
-					if sends++; sends > 8 {
+					if sends.Add(1) > 8 {
 						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
 					}
 					return agenttest.Failure{}
@@ -192,7 +193,7 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 					}
 					return agenttest.Failure{}
 				}
-				sends = -1000000
+				sends.Store(-1000000)
 				w.during(func() { time.Sleep(time.Minute) })
 				if p := w.parked(); len(p) != 2 || p[0].Record+p[1].Record != progress.WholeObject+7 {
 					t.Fatalf("parked: %+v", p)
