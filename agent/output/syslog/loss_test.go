@@ -219,7 +219,12 @@ func restart(t *testing.T, d *daemon, listener string, transport Transport) {
 	if _, err := o.Write(t.Context(), batch(probe)); err != nil {
 		t.Fatal(err)
 	}
+	sent := time.Now()
 	eventually(t.Context(), t, "the daemon reads", func() bool {
+		if time.Since(sent) > 2*time.Second { // what came while it started may be lost
+			sent = time.Now()
+			_, _ = o.Write(t.Context(), batch(probe))
+		}
 		return slices.ContainsFunc(d.stored(t, listener), func(s receivertest.Stored) bool { return bytes.Equal(s.Text, probe[0].Raw) })
 	})
 }
