@@ -46,6 +46,7 @@ type lister struct {
 	troubled  bool      // ... and that was said
 	lastFar   time.Time // when a tail last went over the whole look-back
 	busy      bool      // ... which took more than one page
+	standing  standing  // where there is no room; the queue's
 }
 
 // pass is a listing under way.
@@ -119,6 +120,7 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	st.mu.Lock()
 	if l.gone {
 		st.mu.Unlock()
+		s.queue.dismiss(l)
 		return -1
 	}
 	p, wait := l.choose()
@@ -126,10 +128,11 @@ func (l *lister) step(ctx context.Context) time.Duration {
 	coming := l.expects(p)
 	st.mu.Unlock()
 	if p == nil {
+		s.queue.dismiss(l)
 		return wait
 	}
 
-	if !s.queue.admit(coming, l.behindIn(p)) {
+	if !s.queue.admit(l, coming, l.behindIn(p)) {
 		return jitter(crowdedWait)
 	}
 	defer s.queue.admitted(coming)

@@ -11,6 +11,9 @@ import (
 // that makes no progress.
 const stuckAfter = 2 * time.Minute
 
+// lookAgain is the least time between two looks at whether all is done.
+const lookAgain = 10 * time.Millisecond
+
 // progressed nudges whoever waits for the work to be done.
 func (a *Agent) progressed() {
 	select {
@@ -30,6 +33,8 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 		}
 		select {
 		case <-a.nudge:
+			// Looking goes over all streams, and nudges come with each commit.
+			sleep(ctx, lookAgain)
 		case <-tick.C:
 		case <-ctx.Done():
 			return []string{"interrupted"}

@@ -37,8 +37,22 @@ type queue struct {
 	turn    int
 	size    atomic.Int64 // read without mu: listers ask with their stream's mutex held
 	coming  atomic.Int64 // objects that listings under way may bring
+	crowd   []applicant  // in the order in which they came
 	most    int64        // jobs that may wait before no backlog is listed
 	closed  bool
+}
+
+// applicant is a lister for whose page there was no room.
+type applicant struct {
+	lister *lister
+	n      int64
+	behind bool
+}
+
+// standing is where a lister stands in the crowd; guarded by the queue's mutex.
+type standing struct {
+	waits    bool  // a place in the crowd is its own
+	promised int64 // room kept for it, since it was called
 }
 
 // What a job takes while it waits, generously, and how much of a source's
@@ -48,14 +62,23 @@ const (
 	jobsShare   = 4
 	leastJobs   = 8 * listing.MaxEntries // so that all workers may list at once
 	mostJobs    = 32 * listing.MaxEntries
-	crowdedWait = time.Second // before it is looked again whether there is room
+	crowdedWait = time.Second // before it is looked again whether there is room, or something more urgent
 )
 
 // line is the jobs of one class, by stream.
 type line struct {
 	streams []*stream // that have jobs of the class, in turn
 	next    int
+	served  int // how many jobs of that stream have gone in this turn of it
 }
+
+// inOneTurn is how many jobs of a stream go before the next stream has its
+// turn. What is settled of one stream stands side by side in the checkpoint, so
+// that a commit writes fewer pages the fewer streams it is of.
+const inOneTurn = 8
+
+// pass gives the turn to the next stream.
+func (l *line) pass() { l.next, l.served = l.next+1, 0 }
 
 // newQueue makes the queue of a source that has so many bytes of memory.
 func newQueue(memory int64) *queue {
@@ -80,22 +103,67 @@ func (q *queue) put(j *job) {
 	q.changed.Signal()
 }
 
-// admit takes room for n objects that a listing may bring, for admitted to
-// give back; false if there is none. What is of the last hour has as much again
-// as what is behind.
-func (q *queue) admit(n int64, behind bool) bool {
+// admit takes room for n objects that a page of l may bring, for admitted to
+// give back; false if there is none, and then l is woken when there is. What is
+// of the last hour has as much room again as what is behind.
+func (q *queue) admit(l *lister, n int64, behind bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.coming.Add(-l.standing.promised) // for whatever it lists now
+	l.standing.promised = 0
+	if !q.fits(n, behind) {
+		if !l.standing.waits {
+			l.standing.waits = true
+			q.crowd = append(q.crowd, applicant{l, n, behind})
+		}
+		return false
+	}
+	l.standing.waits = false
+	q.coming.Add(n)
+	return true
+}
+
+func (q *queue) fits(n int64, behind bool) bool {
 	most := q.most
 	if !behind {
 		most *= 2
 	}
-	if q.size.Load()+q.coming.Add(n) > most {
-		q.coming.Add(-n)
-		return false
-	}
-	return true
+	return q.size.Load()+q.coming.Load()+n <= most
 }
 
-func (q *queue) admitted(n int64) { q.coming.Add(-n) }
+func (q *queue) admitted(n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.coming.Add(-n)
+	q.call()
+}
+
+// dismiss gives back what was promised to a lister that lists no more.
+func (q *queue) dismiss(l *lister) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.coming.Add(-l.standing.promised)
+	l.standing = standing{}
+	q.call()
+}
+
+// call wakes those of the crowd, the first first, for whom there is room now;
+// mu is held.
+func (q *queue) call() {
+	for len(q.crowd) > 0 {
+		r := q.crowd[0]
+		if r.lister.standing.waits {
+			if !q.fits(r.n, r.behind) {
+				return
+			}
+			r.lister.standing = standing{promised: r.n}
+			q.coming.Add(r.n)
+			r.lister.stream.source.schedule.wake(r.lister)
+		}
+		q.crowd[0] = applicant{}
+		q.crowd = q.crowd[1:]
+	}
+}
 
 // crowded reports whether there is no room for a backlog.
 func (q *queue) crowded() bool { return q.size.Load() > q.most-listing.MaxEntries }
@@ -128,7 +196,9 @@ func (q *queue) take() *job {
 		if q.closed {
 			return nil
 		}
-		if j := q.pick(); j != nil {
+		j := q.pick()
+		q.call()
+		if j != nil {
 			return j
 		}
 		q.changed.Wait()
@@ -203,9 +273,12 @@ func (q *queue) pickOf(c class) *job {
 		}
 		ready, rest, waits := j.split()
 		if waits {
-			l.next++
+			l.pass()
 			tried++
 			continue
+		}
+		if l.served++; l.served == inOneTurn {
+			l.pass()
 		}
 		q.drop(s, c)
 		for _, t := range rest {
@@ -217,7 +290,6 @@ func (q *queue) pickOf(c class) *job {
 			continue
 		}
 		j.targets = ready
-		l.next++
 		return j
 	}
 	return nil
@@ -235,8 +307,11 @@ func (q *queue) drop(s *stream, c class) {
 	*jobs = nil
 	i := slices.Index(l.streams, s)
 	l.streams = slices.Delete(l.streams, i, i+1)
-	if i < l.next {
+	switch {
+	case i < l.next:
 		l.next--
+	case i == l.next:
+		l.served = 0
 	}
 }
 

@@ -18,8 +18,11 @@ import (
 type growth struct {
 	Name   string        `json:"name"`
 	Points []growthPoint `json:"points"`
-	// Ratio is the cost at the last point ÷ the cost at the first.
+	// Ratio is the cost at the last point ÷ the cost at the first: the median
+	// of those of each round, the least and the most.
 	Ratio float64 `json:"ratio"`
+	Least float64 `json:"ratio_least"`
+	Most  float64 `json:"ratio_most"`
 	Reach float64 `json:"reach"`
 }
 
@@ -63,76 +66,133 @@ func growings() []growing {
 	return all
 }
 
-func (e *environment) measureGrowth(ctx context.Context, g growing, n int, scale float64) (*growth, error) {
+func (e *environment) measureGrowth(ctx context.Context, g growing, n int, scale float64) (_ *growth, err error) {
 	out := &growth{Name: g.name, Reach: growthReach}
+	var all []*grown
+	defer func() {
+		for _, p := range all {
+			err = errors.Join(err, p.Close())
+		}
+	}()
 	for _, at := range g.points {
 		at.objects = max(1, int(float64(at.objects)*scale))
 		at.streams = max(1, min(at.streams, int(float64(at.streams)*scale*2)))
-		p, err := e.growthAt(ctx, at, n)
+		p, err := e.grow(ctx, at)
 		if err != nil {
 			return nil, fmt.Errorf("at %d: %w", at.at, err)
 		}
-		fmt.Fprintf(e.stderr, "%s, at %d: %.2f CPU-seconds per million records, beside %.2f of an idle pass\n", g.name, at.at, p.perMillion(), p.Idle)
-		out.Points = append(out.Points, p)
+		all = append(all, p)
 	}
-	out.Ratio = out.Points[len(out.Points)-1].perMillion() / out.Points[0].perMillion()
+	// The points take turns, and are compared turn by turn: what else the
+	// machine does meanwhile is the same for all of them, nearly.
+	var ratios []float64
+	for round := range growthRounds * n {
+		for _, p := range all {
+			if err := e.growthPass(ctx, p, round); err != nil {
+				return nil, fmt.Errorf("at %d: %w", p.at.at, err)
+			}
+		}
+		ratios = append(ratios, all[len(all)-1].last()/all[0].last())
+	}
+	for _, p := range all {
+		point := p.point()
+		fmt.Fprintf(e.stderr, "%s, at %d: %.2f CPU-seconds per million records, beside %.2f of an idle pass\n", g.name, point.At, point.perMillion(), point.Idle)
+		out.Points = append(out.Points, point)
+	}
+	r := spreadOf(ratios)
+	out.Ratio, out.Least, out.Most = r.Median, r.Min, r.Max
 	return out, nil
 }
 
-func (e *environment) growthAt(ctx context.Context, at estate, n int) (p growthPoint, err error) {
+// growthRounds is how many passes each point has, times -n.
+const growthRounds = 2
+
+// grown is a bucket at one point, what takes it, and what its passes took.
+type grown struct {
+	at         estate
+	stage      *stage
+	dir        string
+	config     string
+	now        time.Time
+	bodies     [][]byte
+	idle, more []float64
+}
+
+func (p *grown) Close() (err error) {
+	if p.dir != "" {
+		err = os.RemoveAll(p.dir)
+	}
+	return errors.Join(err, p.stage.Close())
+}
+
+func (p *grown) records() int { return p.at.objects * p.at.recordsOfEach }
+
+// last is what a record cost in the last pass.
+func (p *grown) last() float64 { return p.more[len(p.more)-1] / float64(p.records()) }
+
+func (p *grown) point() growthPoint {
+	return growthPoint{
+		At: p.at.at, Objects: p.at.objects, Records: p.records(),
+		Idle: spreadOf(p.idle).Median, CPU: spreadOf(p.more).Median,
+	}
+}
+
+// grow makes a bucket with its history, and has the agent settle it.
+func (e *environment) grow(ctx context.Context, at estate) (p *grown, err error) {
 	st, err := newStage()
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
+	p = &grown{at: at, stage: st, now: time.Now().UTC()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
 	one, _, err := makeBodies(set{objects: 1, records: 1})
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	bodies, _, err := makeBodies(set{objects: at.objects, records: at.recordsOfEach})
-	if err != nil {
-		return p, err
+	if p.bodies, _, err = makeBodies(set{objects: at.objects, records: at.recordsOfEach}); err != nil {
+		return nil, err
 	}
 	st.s3.CreateBucket(bucketName)
-	now := time.Now().UTC()
 	history := at.streams * at.days * at.perDay
 	for i := range history {
 		nth := i / at.streams
-		stamp := now.Add(-2*time.Hour - time.Duration(nth)*24*time.Hour/time.Duration(at.perDay))
+		stamp := p.now.Add(-2*time.Hour - time.Duration(nth)*24*time.Hour/time.Duration(at.perDay))
 		st.s3.PutObject(bucketName, growthKey(i%at.streams, stamp, i), s3test.Object{Body: one[0], LastModified: stamp.Add(3 * time.Minute)})
 	}
-	dir, err := os.MkdirTemp("", "trailpoll-bench-")
-	if err != nil {
-		return p, err
+	if p.dir, err = os.MkdirTemp("", "trailpoll-bench-"); err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	config, err := configure(dir, e.memory, st, &work{outputs: plain, start: "-100d"})
-	if err != nil {
-		return p, err
+	if p.config, err = configure(p.dir, e.memory, st, &work{outputs: plain, start: "-100d"}); err != nil {
+		return nil, err
 	}
-	if _, err := e.runAgentWith(ctx, st, config, history); err != nil {
-		return p, fmt.Errorf("settling the history: %w", err)
+	if _, err := e.runAgentWith(ctx, st, p.config, history); err != nil {
+		return nil, fmt.Errorf("settling the history: %w", err)
 	}
-	p = growthPoint{At: at.at, Objects: at.objects, Records: at.objects * at.recordsOfEach}
-	var idle, more []float64
-	for pass := range n {
-		none, err := e.runAgentWith(ctx, st, config, 0)
-		if err != nil {
-			return p, err
-		}
-		for i := range at.objects {
-			stamp := now.Add(-50*time.Minute + time.Duration(i%10)*slot)
-			key := growthKey(i%at.streams, stamp, (pass+1)<<32+i)
-			st.s3.PutObject(bucketName, key, s3test.Object{Body: bodies[i%len(bodies)]})
-		}
-		some, err := e.runAgentWith(ctx, st, config, p.Records)
-		if err != nil {
-			return p, err
-		}
-		idle, more = append(idle, none.CPU), append(more, some.CPU-none.CPU)
-	}
-	p.Idle, p.CPU = spreadOf(idle).Median, spreadOf(more).Median
 	return p, nil
+}
+
+// growthPass has the agent go over the bucket when nothing is new, and when
+// something is.
+func (e *environment) growthPass(ctx context.Context, p *grown, round int) error {
+	none, err := e.runAgentWith(ctx, p.stage, p.config, 0)
+	if err != nil {
+		return err
+	}
+	for i := range p.at.objects {
+		stamp := p.now.Add(-50*time.Minute + time.Duration(i%10)*slot)
+		key := growthKey(i%p.at.streams, stamp, (round+1)<<32+i)
+		p.stage.s3.PutObject(bucketName, key, s3test.Object{Body: p.bodies[i%len(p.bodies)]})
+	}
+	some, err := e.runAgentWith(ctx, p.stage, p.config, p.records())
+	if err != nil {
+		return err
+	}
+	p.idle, p.more = append(p.idle, none.CPU), append(p.more, some.CPU-none.CPU)
+	return nil
 }
 
 func growthKey(stream int, stamp time.Time, n int) string {

@@ -88,7 +88,7 @@ func (r *report) printRest(b *strings.Builder) {
 		for j := range g.Points {
 			fmt.Fprintf(b, " %.1f at %d,", g.Points[j].perMillion(), g.Points[j].At)
 		}
-		fmt.Fprintf(b, " last ÷ first %.2f (reach: ≤ %.2f).\n", g.Ratio, g.Reach)
+		fmt.Fprintf(b, " last ÷ first %.2f (%.2f–%.2f; reach: ≤ %.2f).\n", g.Ratio, g.Least, g.Most, g.Reach)
 	}
 }
 

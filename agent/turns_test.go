@@ -1,0 +1,90 @@
+package agent_test
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trailpoll/trailpoll/agent"
+	"github.com/trailpoll/trailpoll/agent/agenttest"
+)
+
+// A first run over many streams has less room than their first pages may take.
+// Whoever waits for room goes on when there is some, not when a clock says so.
+func TestListingsThatWaitForRoomAreCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.bucket.Latency = 10 * time.Millisecond
+		w.tune = func(c *agent.Config) {
+			c.Memory, c.Downloads = 16<<20, 64
+			c.Outputs[0].BatchWait = time.Millisecond
+		}
+		const streams, each = 300, 8
+		for s := range streams {
+			for i := range each {
+				w.put(stream(s), time.Now().Add(-3*time.Hour-time.Duration(i)*time.Minute), 1)
+			}
+		}
+		began := time.Now()
+		w.once()
+		w.complete("siem", 0)
+		// 64 downloads, 2,400 objects: 380 ms; and a tenth of that again for
+		// the first pages, the discovery and the end.
+		if took := time.Since(began); took > 800*time.Millisecond {
+			t.Errorf("it took %v: somebody waited for a clock", took)
+		}
+	})
+}
+
+// Streams take turns, of a few objects each: one with very many does not keep
+// the others waiting, and what is settled together is of few streams.
+func TestStreamsTakeTurnsOfAFewObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var mu sync.Mutex
+		var got []string // accounts, in the order of their downloads
+		w.bucket.Fail = func(op, what string) agenttest.Failure {
+			if op != "get" {
+				return agenttest.Failure{}
+			}
+			mu.Lock()
+			got = append(got, strings.Split(what, "/")[1])
+			first := len(got) == 1
+			mu.Unlock()
+			if first { // all streams are listed meanwhile
+				time.Sleep(30 * time.Second)
+			}
+			return agenttest.Failure{}
+		}
+		w.tune = func(c *agent.Config) { c.Downloads = 1 }
+		for s := range 5 {
+			n := 40
+			if s == 0 {
+				n = 400
+			}
+			for i := range n {
+				w.put(stream(s), time.Now().Add(-3*time.Hour-time.Duration(i)*time.Second), 1)
+			}
+		}
+		w.during(func() {
+			time.Sleep(10 * time.Minute)
+		})
+		w.complete("siem", 0)
+		turns, run := 0, 0
+		for i, id := range got[:5*40] {
+			if i > 0 && id == got[i-1] {
+				if run++; run == 8 && slices.ContainsFunc(got[i:5*40], func(x string) bool { return x != id }) {
+					t.Fatalf("object %d: %s has had 9 in a row while others waited", i, id)
+				}
+				continue
+			}
+			turns, run = turns+1, 0
+		}
+		if turns > 5*40/5 {
+			t.Errorf("%d turns for %d objects", turns, 5*40)
+		}
+	})
+}
