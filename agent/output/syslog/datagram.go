@@ -36,8 +36,7 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 		return nil, err
 	}
 	t := &d.route.targets[d.route.at]
-	var out []fault.RecordRefusal
-	worst := fault.Refused
+	var out leftOut
 	for i := range b.Records {
 		if err := ctx.Err(); err != nil {
 			return nil, &fault.Error{Op: t.op, Err: err}
@@ -62,12 +61,9 @@ func (d *datagrams) write(ctx context.Context, b *record.Batch) (record.Confirma
 				return nil, t.failed(err)
 			}
 		}
-		out = append(out, fault.RecordRefusal{Index: i, Answer: why})
-		if kind == fault.TooLarge {
-			worst = kind
-		}
+		out.add(i, why, kind)
 	}
-	return settled{leftOut(t.op, out, worst)}, nil
+	return settled{out.err(t.op)}, nil
 }
 
 // connect sees to it that there is a socket, which says nothing of a receiver.

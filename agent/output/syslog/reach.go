@@ -38,11 +38,11 @@ func (o *Output) Reach(ctx context.Context) (answer string, err error) {
 		})
 	case *stream:
 		try(to.route, func(ctx context.Context, t *target) error {
-			conn, _, err := t.dial(ctx, to.route.timeout)
+			w, err := t.dial(ctx, to.route.timeout)
 			if err != nil {
 				return err
 			}
-			return conn.Close()
+			return w.conn.Close()
 		})
 		if to.route.targets[0].tls != nil {
 			answer = "it takes connections, and its certificate is trusted"

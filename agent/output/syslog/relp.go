@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -29,15 +27,11 @@ const (
 // relp sends frames over one RELP session at a time. A batch is acknowledged
 // when the receiver has answered each of its frames.
 type relp struct {
-	version string
-	window  int
-
-	stopped context.Context // ends with close
-	stop    context.CancelFunc
-
-	mu       sync.Mutex // held while connecting and sending
+	turns
 	route    *route
 	format   *formatter
+	version  string
+	window   int
 	session  *session // nil until needed; kept when broken, until the next is made
 	suspects suspects
 }
@@ -45,21 +39,15 @@ type relp struct {
 // write sends the batch and waits for all answers, so that its confirmation is
 // always nil: there is nothing more to wait for.
 func (r *relp) write(ctx context.Context, b *record.Batch) (record.Confirmation, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.stopped.Err() != nil {
-		return nil, &fault.Error{Op: r.route.op(), Err: errClosed}
+	ctx, done, err := r.take(ctx)
+	if err != nil {
+		return nil, &fault.Error{Op: r.route.op(), Err: err}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(r.stopped, func() { cancel(errClosed) })()
-	if ctx.Err() != nil {
-		return nil, &fault.Error{Op: r.route.op(), Err: context.Cause(ctx)}
-	}
+	defer done()
 	if err := r.connect(ctx); err != nil {
 		return nil, err
 	}
-	refused, kind, err := r.deliver(ctx, b)
+	out, err := r.deliver(ctx, b)
 	if err != nil {
 		// A crash here, or this error: what the receiver has answered of the
 		// batch comes again, and nothing else.
@@ -71,39 +59,37 @@ func (r *relp) write(ctx context.Context, b *record.Batch) (record.Confirmation,
 		return nil, err
 	}
 	r.suspects.works()
-	return nil, leftOut(r.session.t.op, refused, kind)
+	return nil, out.err(r.session.t.op)
 }
 
 // deliver sends the batch, and of what is suspected one after the other.
-func (r *relp) deliver(ctx context.Context, b *record.Batch) (refused []fault.RecordRefusal, kind fault.Kind, err error) {
+func (r *relp) deliver(ctx context.Context, b *record.Batch) (leftOut, error) {
 	var last, never, first []int // nil: all
 	if !r.suspects.idle() {
 		last, never = r.suspects.of(b)
 		first = except(len(b.Records), last, never)
 	}
 	r.session.window = r.suspects.window(r.window)
-	blame := func(alone bool) {
+	blame := func(err error, alone bool) {
 		if ctx.Err() == nil && receiverBroke(err) {
 			r.suspects.broke(r.session.unanswered(b), alone)
 		}
 	}
-	if refused, kind, err = r.session.send(ctx, r.format, b, first); err != nil {
-		blame(false)
-		return nil, 0, err
+	var out leftOut
+	if err := r.session.send(ctx, r.format, b, first, &out); err != nil {
+		blame(err, false)
+		return leftOut{}, err
 	}
 	for _, i := range last {
-		var more []fault.RecordRefusal
-		var worst fault.Kind
-		if more, worst, err = r.session.send(ctx, r.format, b, []int{i}); err != nil {
-			blame(true)
-			return nil, 0, err
-		}
-		refused = append(refused, more...)
-		if worst == fault.TooLarge {
-			kind = worst
+		if err := r.session.send(ctx, r.format, b, []int{i}, &out); err != nil {
+			blame(err, true)
+			return leftOut{}, err
 		}
 	}
-	return append(refused, refusedUnsent(b, never)...), kind, nil
+	for _, i := range never {
+		out.add(i, guilty(&b.Records[i]), fault.Refused)
+	}
+	return out, nil
 }
 
 // connect sees to it that there is a session.
@@ -149,20 +135,12 @@ func (r *relp) close() error {
 
 // open connects and agrees on what is spoken.
 func (r *relp) open(ctx context.Context, t *target) (*session, error) {
-	conn, raw, err := t.dial(ctx, r.route.timeout)
+	w, err := t.dial(ctx, r.route.timeout)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{
-		t: t, conn: conn, raw: raw, window: r.window, next: 1,
-		w:    bufio.NewWriterSize(conn, 64<<10),
-		news: make(chan struct{}, 1),
-		done: make(chan struct{}),
-	}
-	s.wg.Go(func() {
-		defer close(s.done)
-		s.fail(s.read())
-	})
+	s := &session{wire: w, window: r.window, next: 1, news: make(chan struct{}, 1)}
+	s.listen(func() { s.fail(s.read()) })
 	offers := "relp_version=0\nrelp_software=trailpoll," + r.version + ",https://github.com/trailpoll/trailpoll\ncommands=syslog"
 	a, err := s.command(ctx, "open", offers)
 	if err == nil {
@@ -204,15 +182,10 @@ func accepts(t *target, a answer) error {
 // answers are read by a goroutine of its own, so that a receiver which has to
 // answer before it reads on is never waited for.
 type session struct {
-	t      *target
-	conn   net.Conn // what frames are written to: raw, or TLS over it
-	raw    *counter
-	w      *bufio.Writer
+	*wire
 	window int
 	next   int           // the number of the next frame
 	news   chan struct{} // capacity 1: something came, or the session is broken
-	done   chan struct{} // closed when the reader has ended
-	wg     sync.WaitGroup
 
 	mu     sync.Mutex
 	flight flight
@@ -312,12 +285,9 @@ func (s *session) tell() {
 
 // fail breaks the session; the first call counts.
 func (s *session) fail(err error) {
-	if errors.Is(err, io.EOF) {
-		err = errPeerClosed
-	}
 	s.mu.Lock()
 	if s.err == nil {
-		s.err = err
+		s.err = peerClosed(err)
 	}
 	s.mu.Unlock()
 	_ = s.raw.Close() // it is broken already
@@ -380,38 +350,35 @@ func (s *session) unanswered(b *record.Batch) *record.Record {
 }
 
 // send writes the frames of the batch's records that only names (nil: all) and
-// returns, when all are answered, those that were left out or refused. After an
-// error the session is broken.
-func (s *session) send(ctx context.Context, f *formatter, b *record.Batch, only []int) ([]fault.RecordRefusal, fault.Kind, error) {
+// adds to out, when all are answered, those that were left out or refused. After
+// an error the session is broken.
+func (s *session) send(ctx context.Context, f *formatter, b *record.Batch, only []int, out *leftOut) error {
 	defer s.raw.during(ctx)()
 	s.begin()
-	var out []fault.RecordRefusal
-	worst := fault.Refused
 	for i := range b.Records {
 		if only != nil && !slices.Contains(only, i) {
 			continue
 		}
-		why, kind := f.message(&b.Records[i])
-		if why != "" {
-			out = append(out, fault.RecordRefusal{Index: i, Answer: why})
-			if kind == fault.TooLarge {
-				worst = kind
-			}
+		if why, kind := f.message(&b.Records[i]); why != "" {
+			out.add(i, why, kind)
 			continue
 		}
 		if len(s.flight.records) >= s.window { // only then can it be reached
 			if err := s.flush(ctx, s.window-1); err != nil {
-				return nil, 0, err
+				return err
 			}
 		}
 		if _, err := s.w.Write(f.relp(s.number(i))); err != nil {
-			return nil, 0, s.why(ctx, err)
+			return s.broke(ctx, err)
 		}
 	}
 	if err := s.flush(ctx, 0); err != nil {
-		return nil, 0, err
+		return err
 	}
-	return append(out, s.flight.refused...), worst, nil
+	for _, r := range s.flight.refused {
+		out.add(r.Index, r.Answer, fault.Refused)
+	}
+	return nil
 }
 
 // flush sends what was written and waits as await does.
@@ -423,7 +390,7 @@ func (s *session) flush(ctx context.Context, most int) error {
 		return nil
 	}
 	if err := s.w.Flush(); err != nil {
-		return s.why(ctx, err)
+		return s.broke(ctx, err)
 	}
 	if err := s.await(ctx, most); err != nil {
 		s.fail(err)
@@ -432,22 +399,9 @@ func (s *session) flush(ctx context.Context, most int) error {
 	return nil
 }
 
-// why says why a write failed, and breaks the session.
-func (s *session) why(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("the receiver took nothing for %v: %w", s.raw.timeout, err)
-	default:
-		// A write fails because the connection is gone; why it is gone (an
-		// alert, for one) the reader knows, if it was told.
-		select {
-		case <-s.done:
-			err = s.broken()
-		case <-time.After(time.Second):
-		}
-	}
+// broke breaks the session because a write failed, and says why it did.
+func (s *session) broke(ctx context.Context, err error) error {
+	err = s.why(ctx, err, s.broken)
 	s.fail(err)
 	return err
 }
@@ -458,7 +412,7 @@ func (s *session) command(ctx context.Context, name, data string) (answer, error
 	s.begin()
 	head := appendRELP(nil, s.number(0), name, len(data))
 	if _, err := s.w.Write(append(append(head, data...), '\n')); err != nil {
-		return answer{}, s.why(ctx, err)
+		return answer{}, s.broke(ctx, err)
 	}
 	if err := s.flush(ctx, 0); err != nil {
 		return answer{}, err
@@ -466,12 +420,6 @@ func (s *session) command(ctx context.Context, name, data string) (answer, error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flight.last, nil
-}
-
-// end waits for the reader of a session that is broken.
-func (s *session) end() {
-	_ = s.raw.Close() // may be closed already
-	s.wg.Wait()
 }
 
 // close ends the session in order. What the receiver answers makes no
@@ -482,12 +430,7 @@ func (s *session) close() error {
 		defer cancel()
 		_, _ = s.command(ctx, "close", "")
 	}
-	err := s.conn.Close()
-	s.end()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	return err
+	return s.wire.close()
 }
 
 // relp returns the message that was made last as a RELP frame.

@@ -301,7 +301,7 @@ func TestRELPIdleClose(t *testing.T) {
 		}
 		s := o.to.(*relp).session
 		in.reset()
-		<-s.done
+		<-s.ended
 	}
 	if n := len(in.Records()); n != 9 {
 		t.Errorf("%d records", n)

@@ -2,7 +2,6 @@ package syslog
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -37,25 +36,6 @@ func (t *target) failed(err error) error {
 	}
 	kind, hint := t.tls.Explain(err, t.addr)
 	return &fault.Error{Kind: kind, Op: t.op, Err: err, Hint: hint}
-}
-
-// dial connects over TCP, with TLS where the target has it. raw is what lies
-// under conn and counts.
-func (t *target) dial(ctx context.Context, timeout time.Duration) (conn net.Conn, raw *counter, err error) {
-	tcp, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.addr)
-	if err != nil {
-		return nil, nil, err
-	}
-	raw = &counter{Conn: tcp, timeout: timeout}
-	if t.tls == nil {
-		return raw, raw, nil
-	}
-	secured := tls.Client(raw, t.tls.Conf)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close() // the handshake's error says more
-		return nil, nil, err
-	}
-	return secured, raw, nil
 }
 
 // route chooses among a receiver's addresses. The first is used. When it can't

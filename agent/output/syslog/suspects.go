@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -100,15 +99,9 @@ func receiverBroke(err error) bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errNoRELP)
 }
 
-// refusedUnsent is the answer for records that are guilty.
-func refusedUnsent(b *record.Batch, never []int) (all []fault.RecordRefusal) {
-	for _, i := range never {
-		all = append(all, fault.RecordRefusal{
-			Index:  i,
-			Answer: fmt.Sprintf("the receiver breaks the connection at this record of %d bytes, each time", len(b.Records[i].Raw)),
-		})
-	}
-	return all
+// guilty is the answer for a record that is refused without being sent.
+func guilty(r *record.Record) string {
+	return fmt.Sprintf("the receiver breaks the connection at this record of %d bytes, each time", len(r.Raw))
 }
 
 // except returns the numbers below n that are not in lists.

@@ -49,7 +49,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/output/tlsconf"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
@@ -155,20 +154,18 @@ func (c Config) output() (*Output, error) {
 	if c.Transport != TCP && c.Transport != TLS && c.Framing != "" {
 		return nil, fmt.Errorf("framing %q has no meaning over %s: leave it out", c.Framing, c.Transport)
 	}
-	stopped, stop := context.WithCancel(context.Background())
 	switch c.Transport {
 	case UDP:
-		stop()
 		f.limit = min(f.limit, maxDatagram)
 		return &Output{&datagrams{route: r, format: f}}, nil
 	case TCP, TLS:
 		if f.framing = c.Framing; f.framing == "" {
 			f.framing = OctetCounting
 		}
-		return &Output{&stream{route: r, format: f, delay: c.ConfirmDelay, stopped: stopped, stop: stop}}, nil
+		return &Output{&stream{turns: newTurns(), route: r, format: f, delay: c.ConfirmDelay}}, nil
 	default:
 		version := clean(c.Version, 40, "0", func(b byte) bool { return alnum(b) || b == '.' || b == '-' || b == '+' })
-		return &Output{&relp{route: r, format: f, version: version, window: relpWindow, stopped: stopped, stop: stop}}, nil
+		return &Output{&relp{turns: newTurns(), route: r, format: f, version: version, window: relpWindow}}, nil
 	}
 }
 
@@ -243,24 +240,4 @@ func (o *Output) Write(ctx context.Context, b *record.Batch) (record.Confirmatio
 // and batches not confirmed fail. It may be called more than once.
 func (o *Output) Close() error {
 	return o.to.close()
-}
-
-var errClosed = errors.New("the output is closed")
-
-// leftOut makes the error that names the records which were left out or refused,
-// nil for none. kind is fault.TooLarge, or fault.Refused where none of them is
-// too large: an error has one kind, and a record that is refused for another
-// reason then goes with the others, its own answer saying why.
-func leftOut(op string, records []fault.RecordRefusal, kind fault.Kind) error {
-	if len(records) == 0 {
-		return nil
-	}
-	e := &fault.Error{Kind: kind, Op: op, Records: records}
-	if kind == fault.TooLarge {
-		e.Err = errors.New("records are longer than max_message")
-		e.Hint = "raise max_message here and in the receiver"
-	} else {
-		e.Err = errors.New("records are refused: " + records[0].Answer)
-	}
-	return e
 }
