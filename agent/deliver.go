@@ -69,6 +69,7 @@ type delivery struct {
 	// failed, zero if the last one did not.
 	held    bool
 	onHold  chan struct{} // closed while held
+	noMore  bool          // nothing more is coming, so that no batch waits to get full
 	failing time.Time
 	lastErr error
 	sending int // senders between taking a batch and being done with it
@@ -242,6 +243,16 @@ func (a *Agent) starves(d *delivery) bool {
 	return false
 }
 
+// waitForMore says whether a batch that is not full may wait for more records.
+func (d *delivery) waitForMore(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.noMore == yes {
+		d.noMore = !yes
+		d.changed.Broadcast()
+	}
+}
+
 func (d *delivery) starved() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -282,7 +293,7 @@ func (d *delivery) next(l *load) (ok, room bool) {
 		case len(d.queue) == 0:
 			d.changed.Wait()
 			continue
-		case !d.full():
+		case !d.full() && !d.noMore:
 			if wait := d.cfg.BatchWait - time.Since(d.queue[0].at); wait > 0 {
 				t := time.AfterFunc(wait, d.changed.Broadcast)
 				d.changed.Wait()

@@ -75,6 +75,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if err != nil {
 			f.source.fetchFailed(ctx, j, err)
 		}
+		f.source.queue.done()
 	}
 }
 

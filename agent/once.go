@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -28,6 +29,10 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		last := !slices.ContainsFunc(a.sources, (*source).fetches)
+		for _, d := range a.outputs {
+			d.waitForMore(!last)
+		}
 		if done, stuck := a.finished(); done {
 			return stuck
 		}
@@ -40,6 +45,21 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 			return []string{"interrupted"}
 		}
 	}
+}
+
+// fetches reports whether the source may still bring what it has not brought.
+func (s *source) fetches() bool {
+	s.mu.Lock()
+	ready := s.failed != nil || s.discovered && s.parkedTried
+	s.mu.Unlock()
+	if !ready || !s.queue.idle() {
+		return true
+	}
+	return slices.ContainsFunc(s.all(), func(st *stream) bool {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		return slices.ContainsFunc(st.lanes, func(l *lane) bool { return !l.listedOnce })
+	})
 }
 
 // finished reports whether nothing is left to be done but by sources and

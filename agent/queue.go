@@ -35,24 +35,21 @@ type queue struct {
 	lines   [classes]line
 	aside   map[*delivery]*[classes][]*job // for an output that lags, oldest first
 	turn    int
+	out     int          // jobs that workers have
 	size    atomic.Int64 // read without mu: listers ask with their stream's mutex held
 	coming  atomic.Int64 // objects that listings under way may bring
-	crowd   []applicant  // in the order in which they came
+	crowd   []*lister    // for whose pages there was no room, in the order in which they came
 	most    int64        // jobs that may wait before no backlog is listed
 	closed  bool
 }
 
-// applicant is a lister for whose page there was no room.
-type applicant struct {
-	lister *lister
-	n      int64
-	behind bool
-}
-
-// standing is where a lister stands in the crowd; guarded by the queue's mutex.
+// standing is where a lister stands with the queue; guarded by its mutex.
 type standing struct {
-	waits    bool  // a place in the crowd is its own
-	promised int64 // room kept for it, since it was called
+	inCrowd  bool
+	waits    bool  // for room for n objects; else its place in the crowd is void
+	n        int64 // that a page may bring
+	behind   bool
+	promised int64 // room kept for it, since it was woken
 }
 
 // What a job takes while it waits, generously, and how much of a source's
@@ -112,9 +109,11 @@ func (q *queue) admit(l *lister, n int64, behind bool) bool {
 	q.coming.Add(-l.standing.promised) // for whatever it lists now
 	l.standing.promised = 0
 	if !q.fits(n, behind) {
-		if !l.standing.waits {
-			l.standing.waits = true
-			q.crowd = append(q.crowd, applicant{l, n, behind})
+		at := &l.standing
+		at.waits, at.n, at.behind = true, n, behind
+		if !at.inCrowd {
+			at.inCrowd = true
+			q.crowd = append(q.crowd, l)
 		}
 		return false
 	}
@@ -143,7 +142,7 @@ func (q *queue) dismiss(l *lister) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.coming.Add(-l.standing.promised)
-	l.standing = standing{}
+	l.standing.promised, l.standing.waits = 0, false
 	q.call()
 }
 
@@ -151,16 +150,18 @@ func (q *queue) dismiss(l *lister) {
 // mu is held.
 func (q *queue) call() {
 	for len(q.crowd) > 0 {
-		r := q.crowd[0]
-		if r.lister.standing.waits {
-			if !q.fits(r.n, r.behind) {
+		l := q.crowd[0]
+		at := &l.standing
+		if at.waits {
+			if !q.fits(at.n, at.behind) {
 				return
 			}
-			r.lister.standing = standing{promised: r.n}
-			q.coming.Add(r.n)
-			r.lister.stream.source.schedule.wake(r.lister)
+			at.waits, at.promised = false, at.n
+			q.coming.Add(at.n)
+			l.stream.source.schedule.wake(l)
 		}
-		q.crowd[0] = applicant{}
+		at.inCrowd = false
+		q.crowd[0] = nil
 		q.crowd = q.crowd[1:]
 	}
 }
@@ -187,8 +188,9 @@ func (q *queue) close() {
 func (q *queue) len() int { return int(q.size.Load()) }
 
 // take waits for a job whose outputs can take records now; nil when the queue
-// is closed. What is for an output that lags is put aside, for that output
-// alone: a slow one does not hold the others up.
+// is closed. Whoever is given one calls done after it. What is for an output
+// that lags is put aside, for that output alone: a slow one does not hold the
+// others up.
 func (q *queue) take() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -199,10 +201,25 @@ func (q *queue) take() *job {
 		j := q.pick()
 		q.call()
 		if j != nil {
+			q.out++
 			return j
 		}
 		q.changed.Wait()
 	}
+}
+
+// done takes back what take gave: the job is done, or put again.
+func (q *queue) done() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.out--
+}
+
+// idle reports whether no job waits and no worker has one.
+func (q *queue) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.out == 0 && q.size.Load() == 0
 }
 
 // pick returns the next job that can go, or nil.

@@ -88,3 +88,26 @@ func TestStreamsTakeTurnsOfAFewObjects(t *testing.T) {
 		}
 	})
 }
+
+// A run that is to end does not wait for a batch to get full when nothing more
+// is coming.
+func TestOnceSendsTheLastBatchAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "siem", "archive")
+		w.tune = func(c *agent.Config) {
+			for i := range c.Outputs {
+				c.Outputs[i].BatchWait = 5 * time.Minute
+			}
+		}
+		for i := range 250 { // two batches and a half
+			w.put(stream(i%3), time.Now().Add(-3*time.Hour), 1)
+		}
+		began := time.Now()
+		w.once()
+		w.complete("siem", 0)
+		w.complete("archive", 0)
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
