@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -49,7 +50,16 @@ transport   = "tcp"
 max_message = "2MiB"
 {{- else}}
 type = "https"
-url  = "{{$.URL}}"
+url  = "{{$.URL}}{{$o.Path}}"
+{{- if $o.Format}}
+format = "{{$o.Format}}"
+{{- end}}
+{{- if eq $o.Format "splunk-hec"}}
+token = "00000000-0000-0000-0000-000000000000"
+{{- end}}
+{{- if eq $o.Format "elastic-bulk"}}
+index = "cloudtrail-%Y.%m.%d"
+{{- end}}
 compression   = "{{if $o.Gzip}}gzip{{else}}none{{end}}"
 batch_records = {{$.BatchRecords}}
 batch_bytes   = "{{$.BatchBytes}}B"
@@ -76,9 +86,9 @@ type settings struct {
 }
 
 type outputSettings struct {
-	Kind   string
-	Gzip   bool
-	Record string
+	Kind, Path     string
+	Gzip           bool
+	Format, Record string
 }
 
 // tenRules over five members, none of which any record matches: each record is
@@ -111,7 +121,8 @@ func configure(dir, memory string, st *stage, w *work) (path string, err error) 
 		}
 	}
 	for _, o := range w.outputs {
-		s.Outputs = append(s.Outputs, outputSettings{o.kind, o.gzip, o.record})
+		at := slices.IndexFunc(dialects[:], func(d dialect) bool { return d.format == o.format })
+		s.Outputs = append(s.Outputs, outputSettings{o.kind, dialects[at].path, o.gzip, o.format, o.record})
 	}
 	if w.rules {
 		s.Rules = tenRules

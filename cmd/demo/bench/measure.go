@@ -125,7 +125,7 @@ func (m *measured) conclude() {
 // runBare runs the bare loop once; with more, flags of its own.
 func (e *environment) runBare(ctx context.Context, st *stage, w *work, more ...string) (cost, error) {
 	st.reset()
-	c, err := runChild(ctx, e.self, append([]string{bareCommand, "-endpoint", st.s3.URL(), "-url", st.to.url}, more...))
+	c, err := runChild(ctx, e.self, append([]string{bareCommand, "-endpoint", st.s3.URL(), "-url", st.to.url + ingest}, more...))
 	if err == nil {
 		err = st.to.check(w.set.total())
 	}

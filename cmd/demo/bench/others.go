@@ -93,7 +93,7 @@ func (e *environment) runShell(ctx context.Context, st *stage, sh string, keys [
 		return cost{}, err
 	}
 	st.reset()
-	c, err = runChild(ctx, sh, []string{"-c", pipe, sh, dir, st.to.url, region, accessKey + ":" + secretKey})
+	c, err = runChild(ctx, sh, []string{"-c", pipe, sh, dir, st.to.url + ingest, region, accessKey + ":" + secretKey})
 	if err == nil {
 		err = st.to.check(records)
 	}

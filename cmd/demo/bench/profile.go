@@ -44,8 +44,8 @@ func profileAll(ctx context.Context, o *options, stdout io.Writer) error {
 		return err
 	}
 	for _, w := range chosen(o, slices.Concat(works(), waits())) {
-		if w.rules || slices.ContainsFunc(w.outputs, func(o output) bool { return o.record != "" }) {
-			continue // the agent inside this program has neither
+		if w.rules || slices.ContainsFunc(w.outputs, func(o output) bool { return o.record != "" || o.format != "" }) {
+			continue // the agent inside this program has none of these
 		}
 		base := filepath.Join(o.profileDir, strings.ToLower(notInName.ReplaceAllString(w.name, "-")))
 		if err := profileOne(ctx, self, o.memory, base, &w); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ type receiver struct {
 	bytes   atomic.Int64 // of records and what is around them, inflated
 
 	server *http.Server
-	url    string
+	url    string // without a path
 	syslog net.Listener
 	served sync.WaitGroup
 
@@ -42,7 +43,7 @@ func newReceiver() (*receiver, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the receiver's port: %w", err), h.Close())
 	}
-	r := &receiver{url: "http://" + h.Addr().String() + "/ingest", syslog: s, conns: map[net.Conn]bool{}}
+	r := &receiver{url: "http://" + h.Addr().String(), syslog: s, conns: map[net.Conn]bool{}}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	r.served.Go(func() { _ = r.server.Serve(h) }) // http.ErrServerClosed
 	r.served.Go(r.accept)
@@ -88,13 +89,39 @@ func (r *receiver) bad(err error) {
 	}
 }
 
+// dialect is a format of output: where it is posted to, how it is counted, and
+// what is answered.
+type dialect struct {
+	format string // as the agent's configuration names it; "" = its default
+	path   string
+	mark   string // stands so often in the body,
+	times  int64  // for each record
+	answer string
+}
+
+// ingest is where plain NDJSON goes.
+const ingest = "/ingest"
+
+var dialects = [...]dialect{
+	{path: ingest, mark: "\n", times: 1},
+	{format: "splunk-hec", path: "/services/collector/event", mark: "\n", times: 1, answer: `{"text":"Success","code":0}`},
+	{format: "elastic-bulk", path: "/_bulk", mark: "\n", times: 2, answer: `{"took":1,"errors":false,"items":[]}`},
+	{format: "otlp", path: "/v1/logs", mark: "log.record.uid", times: 1},
+}
+
 var (
 	windows = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 	gunzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
 )
 
-// ServeHTTP takes one POST of NDJSON.
+// ServeHTTP takes one POST.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	i := slices.IndexFunc(dialects[:], func(d dialect) bool { return d.path == req.URL.Path })
+	if i < 0 {
+		http.NotFound(w, req)
+		return
+	}
+	says := &dialects[i]
 	body := io.Reader(req.Body)
 	if req.Header.Get("Content-Encoding") == "gzip" {
 		z := gunzips.Get().(*gzip.Reader)
@@ -107,11 +134,15 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	buf := windows.Get().(*[64 << 10]byte)
 	defer windows.Put(buf)
-	var records, size int64
+	var marks, size int64
+	mark := []byte(says.mark)
+	kept := 0 // of the window before: a mark may begin there
 	for {
-		n, err := body.Read(buf[:])
-		records += int64(bytes.Count(buf[:n], []byte{'\n'}))
+		n, err := body.Read(buf[kept:])
+		marks += int64(bytes.Count(buf[:kept+n], mark))
 		size += int64(n)
+		from := max(0, kept+n-len(mark)+1)
+		kept = copy(buf[:], buf[from:kept+n])
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -120,8 +151,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	r.records.Add(records)
+	r.records.Add(marks / says.times)
 	r.bytes.Add(size)
+	_, _ = io.WriteString(w, says.answer) // who does not get it sends again, and the count is wrong
 }
 
 func (r *receiver) accept() {

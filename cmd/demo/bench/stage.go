@@ -54,7 +54,6 @@ func newStage() (st *stage, err error) {
 		return st, err
 	}
 	st.toTLS, err = st.serve(st.to, conf)
-	st.toTLS += "/ingest"
 	return st, err
 }
 

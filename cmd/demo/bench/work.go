@@ -47,6 +47,7 @@ type work struct {
 type output struct {
 	kind   string // https or syslog
 	gzip   bool
+	format string // of the body; "" = ndjson
 	record string // form of a record; "" = raw
 }
 
@@ -74,6 +75,9 @@ func works() []work {
 		{name: "1,000 of 500, syslog over TCP", set: large, outputs: []output{{kind: "syslog"}}, reach: 1.25},
 		{name: "1,000 of 500, two outputs", set: large, outputs: []output{{kind: "https"}, {kind: "https"}}, reach: 1.6},
 		{name: rulesName, set: large, outputs: plain, rules: true},
+		{name: "1,000 of 500, Splunk HEC", set: large, outputs: []output{{kind: "https", format: "splunk-hec"}}},
+		{name: "1,000 of 500, Elasticsearch _bulk", set: large, outputs: []output{{kind: "https", format: "elastic-bulk"}}},
+		{name: "1,000 of 500, OTLP", set: large, outputs: []output{{kind: "https", format: "otlp"}}},
 		{name: "1,000 of 500, records in an envelope", set: large, outputs: []output{{kind: "https", record: "envelope"}}},
 		{name: "1,000 of 500, records as OCSF", set: large, outputs: []output{{kind: "https", record: "ocsf"}}},
 		{name: "one object of 150 MB", set: set{objects: 1, records: 100_000, large: 150_000_000}, outputs: plain},
