@@ -63,8 +63,8 @@ receivers:
 `, "otlp", "")
 }
 
-// StartHEC starts the collector of cmd/demo/otelcol-hec, which takes what is sent
-// to Splunk's HTTP Event Collector, over an empty, absolute folder. With ack it
+// StartHEC starts the collector of cmd/demo/otelcol that takes what is sent to
+// Splunk's HTTP Event Collector, over an empty, absolute folder. With ack it
 // gives ids to ask acknowledgements for, and forgets them when it ends. Its error
 // wraps ErrNoProgram where there is none.
 func StartHEC(dir string, ack bool) (*Collector, error) {

@@ -1,5 +1,7 @@
-// Command otelcol is an OpenTelemetry Collector with an OTLP receiver and a
-// file exporter: what the tests need, and no more.
+// Command otelcol is an OpenTelemetry Collector with one receiver and a file
+// exporter: what the tests need, and no more. The receiver is that of OTLP, or,
+// built with -tags hec -modfile hec.mod, that of Splunk's HTTP Event Collector,
+// which comes with an older collector.
 package main
 
 import (
@@ -11,9 +13,6 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/otelcol"
-	"go.opentelemetry.io/collector/receiver"
-	"go.opentelemetry.io/collector/receiver/otlpreceiver"
-	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
 
 func main() {
@@ -31,8 +30,7 @@ func main() {
 }
 
 func factories() (f otelcol.Factories, err error) {
-	f.Telemetry = otelconftelemetry.NewFactory()
-	if f.Receivers, err = otelcol.MakeFactoryMap[receiver.Factory](otlpreceiver.NewFactory()); err != nil {
+	if err = receive(&f); err != nil {
 		return f, err
 	}
 	f.Exporters, err = otelcol.MakeFactoryMap[exporter.Factory](fileexporter.NewFactory())

@@ -1,4 +1,4 @@
-module github.com/trailpoll/trailpoll/cmd/demo/otelcol-hec
+module github.com/trailpoll/trailpoll/cmd/demo/otelcol
 
 go 1.26.0
 
