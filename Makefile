@@ -108,8 +108,9 @@ test-wine: ## the service and the MSI under wine (after test-packages; .ci/fetch
 	.ci/wine-test bin/packages
 	.ci/wine-suite
 
-test-powercut: ## CUTS (10) power cuts in a virtual machine (after test-packages; .ci/fetch powercut)
+test-powercut: ## CUTS (10) power cuts, and a clock that steps, in a virtual machine (after test-packages; .ci/fetch powercut)
 	.ci/powercut-test bin/packages $(or $(CUTS),10)
+	.ci/clock-test bin/packages
 
 clean: ## remove what was built
 	rm -rf bin dist

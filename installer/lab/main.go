@@ -5,6 +5,7 @@
 //	lab serve -dir DIR     serves until it is killed; DIR/lab.toml is a source and an output for it
 //	lab await -dir DIR     waits until enough records came, and prints the count
 //	lab more -dir DIR      puts more objects into the bucket
+//	lab skewed -dir DIR    prints how many requests S3 refused as signed at a wrong time
 package main
 
 import (
@@ -44,7 +45,7 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("serve, await or more?")
+		return errors.New("serve, await, more or skewed?")
 	}
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	dir := f.String("dir", ".", "where the files are that say where the lab is")
@@ -67,6 +68,12 @@ func run(args []string, out io.Writer) error {
 	case "more":
 		_, err := ask(*dir, http.MethodPost, "/more?objects="+strconv.Itoa(*objects)+"&records="+strconv.Itoa(*records))
 		return err
+	case "skewed":
+		n, err := ask(*dir, http.MethodGet, "/skewed")
+		if err == nil {
+			_, err = out.Write(n)
+		}
+		return err
 	}
 	return fmt.Errorf("%s is not known", args[0])
 }
@@ -82,7 +89,7 @@ type lab struct {
 }
 
 func (l *lab) serve(objects, records int) error {
-	l.server = s3test.New(s3test.Config{AccessKey: accessKey, Region: "us-east-1"})
+	l.server = s3test.New(s3test.Config{AccessKey: accessKey, Region: "us-east-1", MaxSkew: 15 * time.Minute})
 	l.put(objects, records)
 	receiver, err := receivertest.NewHTTP(receivertest.HTTPConfig{
 		Take: func(raw []byte) { l.tally.Take(raw) },
@@ -170,6 +177,9 @@ func (l *lab) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tally", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(l.tally.Result())
+	})
+	mux.HandleFunc("GET /skewed", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, l.server.Count(s3test.Skewed))
 	})
 	mux.HandleFunc("POST /more", func(w http.ResponseWriter, r *http.Request) {
 		objects, err := strconv.Atoi(r.FormValue("objects"))

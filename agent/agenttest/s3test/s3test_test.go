@@ -215,6 +215,27 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
+func TestSkew(t *testing.T) {
+	signed, err := time.Parse("20060102T150405Z", date)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := signed
+	s := start(t, Config{Now: func() time.Time { return clock }, MaxSkew: 15 * time.Minute})
+	s.Put("b", "k", []byte("x"))
+	for off, status := range map[time.Duration]int{
+		0: 200, 15 * time.Minute: 200, -15 * time.Minute: 200,
+		16 * time.Minute: 403, -16 * time.Minute: 403, 48 * time.Hour: 403,
+	} {
+		clock = signed.Add(off)
+		resp := do(t, "GET", s.URL()+"/b/k", nil)
+		body := read(t, resp)
+		if resp.StatusCode != status || strings.Contains(body, Skewed) != (status == 403) {
+			t.Errorf("%v off: %d %s", off, resp.StatusCode, body)
+		}
+	}
+}
+
 func TestGet(t *testing.T) {
 	clock := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	s := start(t, Config{Now: func() time.Time { return clock }})

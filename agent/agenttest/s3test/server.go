@@ -28,6 +28,10 @@ const (
 	HeadBucket    = "HeadBucket"
 )
 
+// Skewed is the error code of a request that was signed at a wrong time; Count
+// knows it, too.
+const Skewed = "RequestTimeTooSkewed"
+
 // Config says what a Server insists on. The zero value accepts every request
 // that is signed at all.
 type Config struct {
@@ -40,6 +44,10 @@ type Config struct {
 	// Now is the server's clock: its Date header, and when objects are put.
 	// nil = time.Now.
 	Now func() time.Time
+	// MaxSkew is how far the time that a request was signed at may be from the
+	// server's; a request further off is refused with RequestTimeTooSkewed.
+	// S3's is 15 minutes. 0 = the time is not looked at.
+	MaxSkew time.Duration
 }
 
 // Server is the S3 server. It is an http.Handler. Safe for concurrent use.
@@ -114,7 +122,8 @@ func (s *Server) Rotate(accessKey string) {
 	s.key = accessKey
 }
 
-// Count returns how often an operation was asked for, failed ones included.
+// Count returns how often an operation was asked for, failed ones included, or
+// how often a request was refused as Skewed.
 func (s *Server) Count(op string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,6 +159,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	head := r.Method == http.MethodHead
 	if e := s.authorize(r); e != nil {
+		if e.code == Skewed {
+			s.mu.Lock()
+			s.counts[Skewed]++
+			s.mu.Unlock()
+		}
 		s.send(w, r, e.reply(head), Fault{})
 		return
 	}
@@ -261,6 +275,8 @@ func (s *Server) authorize(r *http.Request) *apiError {
 		return malformed("the date of the credential is not that of the request")
 	case !has(signed, "host") || !has(signed, "x-amz-date") || r.Header.Get("X-Amz-Content-Sha256") == "":
 		return malformed("host, x-amz-date and x-amz-content-sha256 must be signed")
+	case s.skewed(date):
+		return &apiError{403, Skewed, "The difference between the request time and the current time is too large.", ""}
 	case key != "" && scope[0] != key:
 		return &apiError{403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", ""}
 	case s.cfg.Region != "" && scope[2] != s.cfg.Region:
@@ -269,6 +285,15 @@ func (s *Server) authorize(r *http.Request) *apiError {
 		return e
 	}
 	return nil
+}
+
+// skewed reports whether a request was signed at a time too far off.
+func (s *Server) skewed(date string) bool {
+	if s.cfg.MaxSkew == 0 {
+		return false
+	}
+	at, err := time.Parse("20060102T150405Z", date)
+	return err != nil || s.cfg.Now().Sub(at).Abs() > s.cfg.MaxSkew
 }
 
 func has(list []string, want string) bool {
