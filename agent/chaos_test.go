@@ -67,7 +67,7 @@ func chaos(t *testing.T, seed uint64) {
 		}
 		if op == "list" {
 			k := []fault.Kind{fault.Temporary, fault.Denied, fault.Throttled, fault.Unreachable}
-			return agenttest.Failure{Err: &fault.Error{Kind: k[pick(len(k))], Err: errInjected}}
+			return failure(k[pick(len(k))])
 		}
 		k := []fault.Kind{fault.Temporary, fault.Denied, fault.KMSDenied, fault.Changed, fault.Gone, fault.Unreachable, fault.Archived}
 		if n := pick(len(k) + 1); n < len(k) {
@@ -101,7 +101,7 @@ func chaos(t *testing.T, seed uint64) {
 				return agenttest.Failure{Err: &fault.Error{Kind: k[pick(len(k))], Err: errInjected}, Done: roll(3) && name != "stream"}
 			case roll(30):
 				k := []fault.Kind{fault.TooLarge, fault.Refused, fault.Temporary}
-				return agenttest.Failure{Err: &fault.Error{Kind: k[pick(len(k))], Err: errInjected}}
+				return failure(k[pick(len(k))])
 			}
 			return agenttest.Failure{}
 		}

@@ -7,10 +7,7 @@ import (
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent"
-	"github.com/trailpoll/trailpoll/agent/agenttest"
-	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/progress"
-	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // A gap is seen: each state of a day where it belongs, also long after what
@@ -31,12 +28,7 @@ func TestCoverage(t *testing.T) {
 		w.put(stream(2), noon, 1)
 		w.bucket.Put(w.key(stream(2), noon.Add(-3*day)), []byte("no gzip"))
 		var held atomic.Bool
-		w.outputs["late"].Fail = func(*record.Batch) agenttest.Failure {
-			if held.Load() {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errHeld}}
-			}
-			return agenttest.Failure{}
-		}
+		w.outputs["late"].Fail = heldWhile(&held)
 		states := func(a *agent.Agent, s progress.Stream, days int) (all []agent.DayState, objects []int64) {
 			t.Helper()
 			c, err := a.Coverage(days)
@@ -97,5 +89,3 @@ func TestCoverage(t *testing.T) {
 		})
 	})
 }
-
-var errHeld = &fault.Error{Kind: fault.Held, Op: "sending"}

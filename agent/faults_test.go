@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -279,20 +280,28 @@ func TestInvariant1And2_Crash(t *testing.T) {
 	}
 }
 
-// crash runs an agent and kills it: after that time nothing more is committed,
-// but perhaps for the commit under way. It reports whether the agent was done
-// before.
+// crash runs an agent until all is done, with commits that take their time, and
+// kills it as dies does. It reports whether the agent was done before.
 func (w *world) crash(after time.Duration, lastOne bool) (done bool) {
+	w.t.Helper()
+	slow := rand.New(rand.NewPCG(uint64(after), 17))
+	return w.dies(after, lastOne, func() time.Duration {
+		return time.Duration(slow.IntN(1000)) * time.Millisecond
+	}, func(c *agent.Config) { c.Once = true })
+}
+
+// dies runs an agent and kills it: after that time nothing more is committed,
+// but perhaps for the commit under way. It reports whether the agent had ended
+// by itself before.
+func (w *world) dies(after time.Duration, lastOne bool, delay func() time.Duration, tune func(*agent.Config)) (done bool) {
+	w.t.Helper()
 	s := w.open()
 	defer s.Close()
 	var dead, last bool
-	slow := rand.New(rand.NewPCG(uint64(after), 17))
 	var mu sync.Mutex
 	ctx, abort := context.WithCancel(context.Background())
 	defer abort()
-	cfg := w.config(&faultyCheckpoint{store: s, t: w.t, delay: func() time.Duration {
-		return time.Duration(slow.IntN(1000)) * time.Millisecond
-	}, fail: func() agenttest.Failure {
+	cfg := w.config(&faultyCheckpoint{store: s, t: w.t, delay: delay, fail: func() agenttest.Failure {
 		mu.Lock()
 		defer mu.Unlock()
 		if !dead {
@@ -302,18 +311,18 @@ func (w *world) crash(after time.Duration, lastOne bool) (done bool) {
 		last = true
 		return f
 	}})
-	cfg.Once = true
+	tune(&cfg)
 	a, err := agent.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	kill := time.AfterFunc(after, func() {
+	death := time.AfterFunc(after, func() {
 		mu.Lock()
 		dead = true
 		mu.Unlock()
 		abort()
 	})
-	defer kill.Stop()
+	defer death.Stop()
 	r, err := a.Run(ctx, ctx)
 	if err != nil {
 		w.t.Errorf("Run: %v", err)
@@ -390,16 +399,9 @@ func TestInvariant3_LateWhileDown(t *testing.T) {
 func TestInvariant6_DeadOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "good", "dead")
-		var mu sync.Mutex
-		down := true
-		w.outputs["dead"].Fail = func(*record.Batch) agenttest.Failure {
-			mu.Lock()
-			defer mu.Unlock()
-			if down {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		var down atomic.Bool
+		down.Store(true)
+		w.outputs["dead"].Fail = heldWhile(&down)
 		w.put(stream(1), time.Now(), 3)
 		w.during(func() {
 			time.Sleep(time.Minute)
@@ -417,9 +419,7 @@ func TestInvariant6_DeadOutput(t *testing.T) {
 			if gets, objects := w.bucket.Gets(""), 601; gets > objects+1 {
 				t.Errorf("%d GETs for %d objects", gets, objects)
 			}
-			mu.Lock()
-			down = false
-			mu.Unlock()
+			down.Store(false)
 			time.Sleep(5 * time.Minute)
 			w.complete("dead", 0)
 			w.complete("good", 0)
@@ -433,7 +433,7 @@ func TestInvariant6_HeldLanesListNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
-			return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+			return failure(fault.Held)
 		}
 		w.tune = func(c *agent.Config) { c.Sources[0].Discovery = 1000 * time.Hour }
 		for s := range 20 {
@@ -460,31 +460,19 @@ func TestInvariant6_HeldAtAnyMoment(t *testing.T) {
 				w = newWorld(t, "flaky")
 			}
 			rng := rand.New(rand.NewPCG(seed, 5))
-			var mu sync.Mutex
-			down := false
+			var down atomic.Bool
 			w.bucket.Latency = 700 * time.Millisecond
 			w.outputs["flaky"].Latency = 200 * time.Millisecond
-			w.outputs["flaky"].Fail = func(*record.Batch) agenttest.Failure {
-				mu.Lock()
-				defer mu.Unlock()
-				if down {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
-				}
-				return agenttest.Failure{}
-			}
+			w.outputs["flaky"].Fail = heldWhile(&down)
 			w.during(func() {
 				for range 60 {
 					for n := range 4 {
 						w.put(stream(n), time.Now(), 1+rng.IntN(250))
 					}
 					time.Sleep(time.Duration(rng.IntN(40_000)) * time.Millisecond)
-					mu.Lock()
-					down = rng.IntN(2) == 0
-					mu.Unlock()
+					down.Store(rng.IntN(2) == 0)
 				}
-				mu.Lock()
-				down = false
-				mu.Unlock()
+				down.Store(false)
 				time.Sleep(20 * time.Minute)
 			})
 			for name := range w.outputs {
@@ -512,14 +500,13 @@ func TestInvariant5_BadObjects(t *testing.T) {
 		key = w.key(stream(2), now)
 		w.bucket.Put(key, append(w.object(key, 0), w.object(key, 0)...))
 		key = w.key(stream(2), now)
-		two := w.object(key, 2)
+		w.object(key, 2) // its two records are wanted
 		var text strings.Builder
 		_, _ = io.WriteString(&text, `{"Records":[`)
 		for i := range 2 {
 			fmt.Fprintf(&text, `{"eventVersion":"1.11","eventTime":"2026-11-20T18:15:00Z","eventID":"%s#%d","n":0.0},`, key[len(key)-24:len(key)-8], i)
 		}
 		_, _ = io.WriteString(&text, `{"eventVersion":`)
-		_ = two
 		w.bucket.Put(key, zip(text.String()))
 
 		r := w.once()
@@ -555,14 +542,7 @@ func TestInvariant5_RefusedRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		refused := ""
-		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			for i := range b.Records {
-				if agenttest.Name(&b.Records[i]) == refused {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-				}
-			}
-			return agenttest.Failure{}
-		}
+		w.outputs["siem"].Fail = refusing(named(&refused))
 		key := w.put(stream(1), time.Now(), 95)
 		refused = fmt.Sprintf("%s/%s#%d", bucketName, key, 50)
 		w.put(stream(1), time.Now(), 95)
@@ -581,7 +561,7 @@ func TestInvariant5_RefusedRecord(t *testing.T) {
 		w.complete("siem", 0)
 
 		w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
-			return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
+			return failure(fault.Refused)
 		}
 		w.put(stream(1), time.Now(), 95)
 		r = w.once()

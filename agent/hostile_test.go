@@ -2,10 +2,10 @@ package agent_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,16 +22,9 @@ import (
 func TestInvariant6_HeldWhileListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		var mu sync.Mutex
-		down := true
-		w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
-			mu.Lock()
-			defer mu.Unlock()
-			if down {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		var down atomic.Bool
+		down.Store(true)
+		w.outputs["siem"].Fail = heldWhile(&down)
 		w.bucket.Latency = 3 * time.Second
 		for s := range 20 {
 			w.put(stream(s), time.Now(), 3)
@@ -39,9 +32,7 @@ func TestInvariant6_HeldWhileListing(t *testing.T) {
 		w.tune = func(c *agent.Config) { c.Sources[0].Refresh = 2 * time.Second }
 		w.during(func() {
 			time.Sleep(5 * time.Minute)
-			mu.Lock()
-			down = false
-			mu.Unlock()
+			down.Store(false)
 			time.Sleep(15 * time.Minute)
 		})
 		w.complete("siem", 0)
@@ -101,12 +92,7 @@ func TestInvariant5_OnceWithADeniedStream(t *testing.T) {
 		w := newWorld(t)
 		w.outputs["siem"].Latency = 2 * time.Second
 		denied := "AWSLogs/" + stream(0).String() + "/"
-		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if op == "list" && what == denied {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Denied, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.Denied, "list", denied)
 		w.put(stream(0), time.Now(), 0)
 		for i := range 40 {
 			w.put(stream(1), time.Now().Add(-time.Duration(i)*time.Minute), 50)
@@ -125,28 +111,11 @@ func TestOnceEndsThoughALevelFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		bad := "AWSLogs/" + stream(0).Account + "/"
-		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if op == "list" && what == bad {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Temporary, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.Temporary, "list", bad)
 		w.put(stream(0), time.Now(), 0)
 		w.put(stream(1), time.Now(), 2)
-		store := w.open()
-		cfg := w.config(store)
-		cfg.Once = true
-		a, err := agent.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithTimeout(context.Background(), time.Hour)
-		defer stop()
 		began := time.Now()
-		r, err := a.Run(ctx, context.Background())
-		if err != nil {
-			t.Error(err)
-		}
+		r := w.once()
 		if took := time.Since(began); took > 10*time.Minute {
 			t.Errorf("it took %v", took)
 		}
@@ -161,12 +130,7 @@ func TestOnceFailsWhereALevelIsDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		bad := "AWSLogs/" + stream(0).Account + "/"
-		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if op == "list" && what == bad {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Denied, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.Denied, "list", bad)
 		w.put(stream(0), time.Now(), 0)
 		w.put(stream(1), time.Now(), 2)
 		if r := w.once(); len(r.Unfinished) == 0 {
@@ -177,9 +141,21 @@ func TestOnceFailsWhereALevelIsDenied(t *testing.T) {
 
 // A slow output does not slow another, not even in the same stream.
 func TestInvariant6_SlowOutput(t *testing.T) {
+	slowOutput(t, 20*time.Second, 1)
+}
+
+// An output that is slow, but takes something every second or two, sets nobody
+// else's pace.
+func TestInvariant6_SteadilySlowOutput(t *testing.T) {
+	slowOutput(t, 1500*time.Millisecond, 10)
+}
+
+// slowOutput sees to it that the output beside a slow one has all objects of so
+// many streams after 2 minutes.
+func slowOutput(t *testing.T, latency time.Duration, streams int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "fast", "slow")
-		w.outputs["slow"].Latency = 20 * time.Second
+		w.outputs["slow"].Latency = latency
 		w.tune = func(c *agent.Config) {
 			for i := range c.Outputs {
 				if c.Outputs[i].Name == "slow" {
@@ -187,8 +163,10 @@ func TestInvariant6_SlowOutput(t *testing.T) {
 				}
 			}
 		}
-		for i := range 3000 {
-			w.put(stream(1), time.Now().Add(-2*time.Hour-time.Duration(i)*20*time.Second), 1)
+		for n := range streams {
+			for i := range 3000 / streams {
+				w.put(stream(n), time.Now().Add(-2*time.Hour-time.Duration(i)*20*time.Second), 1)
+			}
 		}
 		w.during(func() {
 			time.Sleep(2 * time.Minute)
@@ -203,14 +181,7 @@ func TestInvariant6_SlowOutput(t *testing.T) {
 func TestInvariant5_BadRecordsInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			for i := range b.Records {
-				if b.Records[i].Index < 12 {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-				}
-			}
-			return agenttest.Failure{}
-		}
+		w.outputs["siem"].Fail = refusing(func(r *record.Record) bool { return r.Index < 12 })
 		key := w.put(stream(1), time.Now(), 95)
 		w.during(func() { time.Sleep(6 * time.Hour) })
 		for i := range 12 {
@@ -236,15 +207,13 @@ func TestInvariant9_SweepsOfAFailingObject(t *testing.T) {
 			w.put(stream(1), time.Now().Add(-time.Duration(i)*80*time.Second), 0)
 		}
 		bad := w.put(stream(1), time.Now().Add(-10*day), 1)
-		var mu sync.Mutex
-		failing := true
+		var mended atomic.Bool
+		fail := failing(fault.Temporary, "get", bad)
 		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			mu.Lock()
-			defer mu.Unlock()
-			if failing && what == bad {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Temporary, Err: errInjected}}
+			if mended.Load() {
+				return agenttest.Failure{}
 			}
-			return agenttest.Failure{}
+			return fail(op, what)
 		}
 		feed := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); {
@@ -257,9 +226,7 @@ func TestInvariant9_SweepsOfAFailingObject(t *testing.T) {
 			before := w.bucket.Lists("")
 			feed(4 * time.Hour)
 			bad := (w.bucket.Lists("") - before) / 4
-			mu.Lock()
-			failing = false
-			mu.Unlock()
+			mended.Store(true)
 			feed(26 * time.Hour)
 			before = w.bucket.Lists("")
 			feed(4 * time.Hour)
@@ -347,13 +314,7 @@ func TestInvariant5_ParkedOfAnExcludedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.disk = true
-		denied := true
-		w.bucket.Fail = func(op, _ string) agenttest.Failure {
-			if op == "get" && denied {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.KMSDenied, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.KMSDenied, "get", "")
 		for i := range 300 {
 			w.put(stream(0), time.Now().Add(-time.Duration(i)*time.Minute), 0)
 		}
@@ -362,7 +323,7 @@ func TestInvariant5_ParkedOfAnExcludedStream(t *testing.T) {
 		w.during(func() { time.Sleep(20 * time.Minute) })
 		w.tune = func(c *agent.Config) { c.Sources[0].ExcludeAccounts = []string{stream(0).Account} }
 		w.during(func() { time.Sleep(time.Hour) })
-		denied = false
+		w.bucket.Fail = nil
 		w.during(func() { time.Sleep(48 * time.Hour) })
 		w.complete("siem", 0)
 	})
@@ -384,16 +345,10 @@ func TestOnceTriesParkedOfPinnedStreams(t *testing.T) {
 				c.Sources[0].LogTypes = []string{"CloudTrail"}
 				c.Sources[0].Regions = []string{"eu-central-1"}
 			}
-			denied := true
-			w.bucket.Fail = func(op, _ string) agenttest.Failure {
-				if op == "get" && denied {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.KMSDenied, Err: errInjected}}
-				}
-				return agenttest.Failure{}
-			}
+			w.bucket.Fail = failing(fault.KMSDenied, "get", "")
 			w.put(stream(1), time.Now(), 3)
 			w.once()
-			denied = false
+			w.bucket.Fail = nil
 			w.once()
 			if len(w.parked()) > 0 {
 				missed++
@@ -410,30 +365,17 @@ func TestOnceTriesParkedOfPinnedStreams(t *testing.T) {
 func TestInvariant2_ParkedRecordOfAnArchivedObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		refused, archived := "", false
-		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			for i := range b.Records {
-				if agenttest.Name(&b.Records[i]) == refused {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-				}
-			}
-			return agenttest.Failure{}
-		}
-		w.bucket.Fail = func(op, _ string) agenttest.Failure {
-			if op == "get" && archived {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Archived, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		refused := ""
+		w.outputs["siem"].Fail = refusing(named(&refused))
 		key := w.put(stream(1), time.Now(), 95)
 		refused = fmt.Sprintf("%s/%s#%d", bucketName, key, 50)
 		w.once()
-		archived = true
+		w.bucket.Fail = failing(fault.Archived, "get", "")
 		w.once()
 		for _, e := range w.parked() {
 			t.Logf("parked: record %d, %s, acked %s", e.Record, e.Reason, e.Acked)
 		}
-		archived, refused = false, ""
+		w.bucket.Fail, refused = nil, ""
 		w.once()
 		w.complete("siem", 0)
 	})
@@ -455,7 +397,7 @@ func TestInvariant6_BackBeforeTheCommit(t *testing.T) {
 			case 1: // slow, and taken in the end
 				time.Sleep(20 * time.Second)
 			case 2:
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+				return failure(fault.Held)
 			}
 			return agenttest.Failure{}
 		}
@@ -581,8 +523,6 @@ func TestInvariant3_OneWrongDate(t *testing.T) {
 	})
 }
 
-var _ = errors.New
-
 // What is new comes within a refresh while a sweep of several pages is due at
 // every pass.
 func TestFreshWhileAnObjectFails(t *testing.T) {
@@ -595,12 +535,7 @@ func TestFreshWhileAnObjectFails(t *testing.T) {
 			w.put(stream(1), time.Now().Add(-time.Duration(i)*5*time.Minute), 0)
 		}
 		bad := w.put(stream(1), time.Now().Add(-10*day), 1)
-		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if what == bad {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Temporary, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.Temporary, "get", bad)
 		w.during(func() {
 			for range 25 * 60 { // the daily sweep has met the bad one
 				time.Sleep(time.Minute)
@@ -616,33 +551,6 @@ func TestFreshWhileAnObjectFails(t *testing.T) {
 			}
 			if late > 0 {
 				t.Errorf("%d of 60 new objects took more than 75 s at a refresh of a minute", late)
-			}
-		})
-	})
-}
-
-// An output that is slow, but takes something every second or two, sets nobody
-// else's pace.
-func TestInvariant6_SteadilySlowOutput(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "fast", "slow")
-		w.outputs["slow"].Latency = 1500 * time.Millisecond
-		w.tune = func(c *agent.Config) {
-			for i := range c.Outputs {
-				if c.Outputs[i].Name == "slow" {
-					c.Outputs[i].BatchRecords, c.Outputs[i].Connections = 10, 1
-				}
-			}
-		}
-		for n := range 10 {
-			for i := range 300 {
-				w.put(stream(n), time.Now().Add(-2*time.Hour-time.Duration(i)*20*time.Second), 1)
-			}
-		}
-		w.during(func() {
-			time.Sleep(2 * time.Minute)
-			if n := len(w.outputs["fast"].Taken()); n < 3000 {
-				t.Errorf("the fast output has %d of 3000 objects after 2 minutes; the slow one %d", n, len(w.outputs["slow"].Taken()))
 			}
 		})
 	})

@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -15,29 +14,6 @@ import (
 	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
-
-// working runs an agent while f asks it things.
-func (w *world) working(f func(a *agent.Agent)) {
-	w.t.Helper()
-	store := w.open()
-	defer store.Close()
-	a, err := agent.New(w.config(store))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	done := make(chan error, 1)
-	go func() {
-		_, err := a.Run(ctx, context.Background())
-		done <- err
-	}()
-	f(a)
-	stop()
-	if err := <-done; err != nil {
-		w.t.Errorf("Run: %v", err)
-	}
-}
 
 func (w *world) status(a *agent.Agent) agent.Status {
 	w.t.Helper()

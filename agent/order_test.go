@@ -99,7 +99,7 @@ func TestInvariant4_Holes(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if op == "get" && failing[what] && !healed {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Temporary, Err: errInjected}}
+				return failure(fault.Temporary)
 			}
 			return agenttest.Failure{}
 		}

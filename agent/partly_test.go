@@ -39,7 +39,7 @@ func TestInvariant1_OverwrittenWhenPartlyDelivered(t *testing.T) {
 				var sends atomic.Int64
 				w.outputs["siem"].Fail = func(*record.Batch) agenttest.Failure {
 					if sends.Add(1) > 2 && !parked {
-						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+						return failure(fault.Held)
 					}
 					return agenttest.Failure{}
 				}
@@ -85,17 +85,16 @@ func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
 		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
 		var down atomic.Bool
 		var sends atomic.Int64
+		refuse := refusing(named(&bad))
 		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			for i := range b.Records {
-				if agenttest.Name(&b.Records[i]) == bad {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-				}
+			if f := refuse(b); f.Err != nil {
+				return f
 			}
 			if sends.Add(1) > 8 {
 				down.Store(true)
 			}
 			if down.Load() {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+				return failure(fault.Held)
 			}
 			return agenttest.Failure{}
 		}
@@ -174,25 +173,18 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 				key := w.put(stream(1), time.Now(), 500)
 				bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
 				var sends atomic.Int64
+				refuse := refusing(named(&bad))
 				w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-					for i := range b.Records {
-						if agenttest.Name(&b.Records[i]) == bad {
-							return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-						}
+					if f := refuse(b); f.Err != nil {
+						return f
 					}
 					if sends.Add(1) > 8 {
-						return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+						return failure(fault.Held)
 					}
 					return agenttest.Failure{}
 				}
 				w.during(func() { time.Sleep(time.Minute) })
-				archived := true
-				w.bucket.Fail = func(op, _ string) agenttest.Failure {
-					if op == "get" && archived {
-						return agenttest.Failure{Err: &fault.Error{Kind: fault.Archived, Err: errInjected}}
-					}
-					return agenttest.Failure{}
-				}
+				w.bucket.Fail = failing(fault.Archived, "get", "")
 				sends.Store(-1000000)
 				w.during(func() { time.Sleep(time.Minute) })
 				if p := w.parked(); len(p) != 2 || p[0].Record+p[1].Record != progress.WholeObject+7 {
@@ -201,7 +193,7 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 				for range failures {
 					w.once()
 				}
-				archived, bad = false, ""
+				w.bucket.Fail, bad = nil, ""
 				w.once()
 				if p := w.parked(); len(p) != 0 {
 					t.Errorf("still parked: %+v", p)
@@ -287,14 +279,7 @@ func TestInvariant1_OverwrittenWhenOneRecordIsParked(t *testing.T) {
 		w.disk = true
 		key := w.put(stream(1), time.Now(), 95)
 		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 50)
-		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			for i := range b.Records {
-				if agenttest.Name(&b.Records[i]) == bad {
-					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Err: errInjected}}
-				}
-			}
-			return agenttest.Failure{}
-		}
+		w.outputs["siem"].Fail = refusing(named(&bad))
 		w.once()
 		if p := w.parked(); len(p) != 1 || p[0].Record != 50 {
 			t.Fatalf("parked: %+v", p)

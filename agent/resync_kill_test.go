@@ -3,7 +3,6 @@ package agent_test
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,36 +18,7 @@ import (
 // but perhaps the commit under way.
 func (w *world) killed(after time.Duration, lastOne bool) {
 	w.t.Helper()
-	s := w.open()
-	defer s.Close()
-	var mu sync.Mutex
-	var dead, last bool
-	ctx, abort := context.WithCancel(context.Background())
-	defer abort()
-	cfg := w.config(&faultyCheckpoint{store: s, t: w.t, fail: func() agenttest.Failure {
-		mu.Lock()
-		defer mu.Unlock()
-		if !dead {
-			return agenttest.Failure{}
-		}
-		f := agenttest.Failure{Err: errInjected, Done: lastOne && !last}
-		last = true
-		return f
-	}})
-	a, err := agent.New(cfg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	kill := time.AfterFunc(after, func() {
-		mu.Lock()
-		dead = true
-		mu.Unlock()
-		abort()
-	})
-	defer kill.Stop()
-	if _, err := a.Run(ctx, ctx); err != nil {
-		w.t.Errorf("Run: %v", err)
-	}
+	w.dies(after, lastOne, nil, func(*agent.Config) {})
 }
 
 // A re-sync of 30 days beyond the late horizon, beside live traffic, killed
@@ -265,27 +235,13 @@ func TestInvariant4_ResyncAndListingMeet(t *testing.T) {
 // order a little later.
 func (w *world) cancelDuring(id progress.ResyncID, after time.Duration) {
 	w.t.Helper()
-	s := w.open()
-	defer s.Close()
-	a, err := agent.New(w.config(s))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() {
-		_, err := a.Run(ctx, context.Background())
-		done <- err
-	}()
-	time.Sleep(after)
-	if _, err := a.CancelResync(ctx, id); err != nil && !strings.Contains(err.Error(), "canceled") {
-		w.t.Errorf("cancelling: %v", err)
-	}
-	time.Sleep(time.Second)
-	stop()
-	if err := <-done; err != nil {
-		w.t.Errorf("Run: %v", err)
-	}
+	w.working(func(a *agent.Agent) {
+		time.Sleep(after)
+		if _, err := a.CancelResync(context.Background(), id); err != nil {
+			w.t.Errorf("cancelling: %v", err)
+		}
+		time.Sleep(time.Second)
+	})
 }
 
 // What a cancelled re-sync has on its way is taken over by the next one of the
@@ -303,27 +259,15 @@ func TestInvariant1_ResyncTakesOverFromCancelled(t *testing.T) {
 		order := agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
 		first := w.resync(order)
 		w.resync(order)
-		a, err := agent.New(w.config(w.memory))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() {
-			_, err := a.Run(ctx, context.Background())
-			done <- err
-		}()
-		time.Sleep(20 * time.Second) // all of it is written, and nothing confirmed
-		if _, err := a.CancelResync(ctx, first.ID); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(10 * time.Second)
-		s.Break() // and nothing of it has arrived
-		time.Sleep(10 * time.Minute)
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		w.working(func(a *agent.Agent) {
+			time.Sleep(20 * time.Second) // all of it is written, and nothing confirmed
+			if _, err := a.CancelResync(t.Context(), first.ID); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(10 * time.Second)
+			s.Break() // and nothing of it has arrived
+			time.Sleep(10 * time.Minute)
+		})
 		w.complete("siem", 0)
 		all := w.memoryResyncs()
 		if all[0].State != progress.ResyncCancelled || all[1].State != progress.ResyncDone || all[1].Count.Objects != 100 {

@@ -49,19 +49,7 @@ func (w *world) resyncs() []progress.Resync {
 // only runs an agent for one re-sync.
 func (w *world) only(id progress.ResyncID) agent.Result {
 	w.t.Helper()
-	store := w.open()
-	defer store.Close()
-	cfg := w.config(store)
-	cfg.Only = id
-	a, err := agent.New(cfg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	r, err := a.Run(context.Background(), context.Background())
-	if err != nil {
-		w.t.Errorf("Run: %v", err)
-	}
-	return r
+	return w.toItsEnd(func(c *agent.Config) { c.Only = id })
 }
 
 // put old writes objects with stamps of a day long past, written then.
@@ -129,19 +117,13 @@ func TestInvariant2_ResyncRemembersWhatIsAheadOfItsWatermark(t *testing.T) {
 		slow := w.key(stream(1), at)
 		w.bucket.PutAt(slow, w.object(slow, 3), at)
 		w.old(stream(1), at.Add(time.Hour), 200)
-		hangs := true
-		w.bucket.Fail = func(op, what string) agenttest.Failure {
-			if hangs && op == "get" && what == slow {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Unreachable, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.bucket.Fail = failing(fault.Unreachable, "get", slow)
 		w.resync(agent.ResyncOrder{From: at, To: at.Add(day)})
 		w.killed(30*time.Second, false)
 		if c := w.memoryResyncs()[0].Count; c.Objects != 200 {
 			t.Fatalf("before the kill: %+v", c)
 		}
-		hangs = false
+		w.bucket.Fail = nil
 		w.once()
 		w.complete("siem", 0) // nothing was on its way when it was killed
 		if r := w.memoryResyncs()[0]; r.State != progress.ResyncDone || r.Count.Objects != 201 || r.Count.Passed != 0 {
@@ -194,12 +176,7 @@ func TestInvariant6_ResyncWaitsForHeldOutput(t *testing.T) {
 			w.old(stream(s+1), at, 300)
 		}
 		var dead atomic.Bool
-		w.outputs["lake"].Fail = func(*record.Batch) agenttest.Failure {
-			if dead.Load() {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
-			}
-			return agenttest.Failure{}
-		}
+		w.outputs["lake"].Fail = heldWhile(&dead)
 		w.outputs["lake"].Latency = 50 * time.Millisecond
 		w.outputs["siem"].Latency = 50 * time.Millisecond
 		w.resync(agent.ResyncOrder{From: at.Add(-day), To: at.Add(3 * day)})
@@ -241,7 +218,7 @@ func TestInvariant5_ResyncParks(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if n++; n%3 == 0 {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Throttled, Err: errInjected}}
+				return failure(fault.Throttled)
 			}
 			return agenttest.Failure{}
 		}
@@ -437,7 +414,7 @@ func TestInvariant5_ResyncOfTwoSources(t *testing.T) {
 		var dead atomic.Bool
 		other.Fail = func(op, _ string) agenttest.Failure {
 			if dead.Load() {
-				return agenttest.Failure{Err: &fault.Error{Kind: fault.Unreachable, Err: errInjected}}
+				return failure(fault.Unreachable)
 			}
 			return agenttest.Failure{}
 		}

@@ -84,7 +84,7 @@ func newSimulation(t *testing.T, seed uint64, streams, days int) *simulation {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.held {
-			return agenttest.Failure{Err: &fault.Error{Kind: fault.Held, Err: errInjected}}
+			return failure(fault.Held)
 		}
 		return agenttest.Failure{}
 	}

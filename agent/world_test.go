@@ -122,6 +122,12 @@ func (w *world) open() store {
 // during runs an agent while f goes on, and stops it in order when f returns.
 func (w *world) during(f func()) agent.Result {
 	w.t.Helper()
+	return w.working(func(*agent.Agent) { f() })
+}
+
+// working is during, with an f that asks the agent things.
+func (w *world) working(f func(*agent.Agent)) agent.Result {
+	w.t.Helper()
 	store := w.open()
 	defer store.Close()
 	a, err := agent.New(w.config(store))
@@ -139,7 +145,7 @@ func (w *world) during(f func()) agent.Result {
 		r, err := a.Run(ctx, context.Background())
 		done <- ended{r, err}
 	}()
-	f()
+	f(a)
 	stop()
 	e := <-done
 	if e.error != nil {
@@ -151,10 +157,16 @@ func (w *world) during(f func()) agent.Result {
 // once runs an agent until all is done.
 func (w *world) once() agent.Result {
 	w.t.Helper()
+	return w.toItsEnd(func(c *agent.Config) { c.Once = true })
+}
+
+// toItsEnd runs an agent that ends by itself.
+func (w *world) toItsEnd(tune func(*agent.Config)) agent.Result {
+	w.t.Helper()
 	store := w.open()
 	defer store.Close()
 	cfg := w.config(store)
-	cfg.Once = true
+	tune(&cfg)
 	a, err := agent.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
