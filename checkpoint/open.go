@@ -161,26 +161,35 @@ func (s *Store) openError(err error) error {
 // returns why the file must be set aside, "" if it must not. Where damage is
 // found the marker is written, so that a crash from here on does not hide it.
 func (s *Store) examine() (why string, err error) {
+	why, noted, err := s.look()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // there is no state yet
+	}
+	if err == nil && why != "" && !noted {
+		err = writeMarker(s.dir, why)
+	}
+	return why, err
+}
+
+// look is examine without writing down what it finds; noted tells that it was
+// found before. Its error is fs.ErrNotExist where there is no file.
+func (s *Store) look() (why string, noted bool, err error) {
 	marker, err := os.ReadFile(filepath.Join(s.dir, markerName))
 	if err == nil {
-		return fmt.Sprintf("noted before: %.300q", bytes.TrimSpace(marker)), nil
+		return fmt.Sprintf("noted before: %.300q", bytes.TrimSpace(marker)), true, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return "", false, err
 	}
 	f, err := os.Open(s.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	err = checkFile(f, s.opts.smallFile)
 	if isDamage(err) {
-		why = err.Error()
-		err = writeMarker(s.dir, why)
+		why, err = err.Error(), nil
 	}
-	return why, errors.Join(err, f.Close())
+	return why, false, errors.Join(err, f.Close())
 }
 
 // replace sets the file aside and makes a new store. The marker goes last: a

@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +50,7 @@ func OpenReadOnly(dir string, timeout time.Duration) (*Store, error) {
 }
 
 func (s *Store) openReadOnly() error {
-	why, err := s.look()
+	why, _, err := s.look()
 	if err != nil {
 		return cannotRead(s.dir, err)
 	}
@@ -81,26 +80,6 @@ func (s *Store) openReadOnly() error {
 		}
 	}
 	return nil
-}
-
-// look is examine without writing down what it finds.
-func (s *Store) look() (why string, err error) {
-	marker, err := os.ReadFile(filepath.Join(s.dir, markerName))
-	if err == nil {
-		return fmt.Sprintf("noted before: %.300q", bytes.TrimSpace(marker)), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	f, err := os.Open(s.path())
-	if err != nil {
-		return "", err
-	}
-	err = checkFile(f, s.opts.smallFile)
-	if isDamage(err) {
-		why, err = err.Error(), nil
-	}
-	return why, errors.Join(err, f.Close())
 }
 
 // cannotRead is for a directory that can't be read.

@@ -156,44 +156,31 @@ func (l *localResyncs) work(c *cobra.Command, o agent.ResyncOrder, f resyncFlags
 	closeDesk := d.open(ctx, l.conf.Agent.StateDir, log)
 	defer closeDesk()
 
-	stop, stopped := context.WithCancel(ctx)
-	defer stopped()
-	abort, aborted := context.WithCancel(ctx)
-	defer aborted()
-	var result agent.Result
-	var failure error
-	ended := make(chan struct{})
-	go func() { // ends before this returns: every way out is by ended
-		defer close(ended)
-		result, failure = l.agent.Run(stop, abort)
-	}()
+	work := begin(ctx, l.agent)
+	defer work.end()
 	tick := time.NewTicker(resyncEvery)
 	defer tick.Stop()
-	stops := 0
 	for working := true; working; {
 		select {
 		case <-tick.C:
 			l.showNow(show, job.ID)
 		case <-orders.stop:
-			if stopped(); stops > 0 {
-				aborted()
-			}
-			stops++
-		case <-ended:
+			work.orderStop()
+		case <-work.ended:
 			working = false
 		}
 	}
 	job = l.showNow(show, job.ID)
 	show.end()
 	switch {
-	case failure != nil:
-		return failed(failure)
+	case work.err != nil:
+		return failed(work.err)
 	case job.over():
 		return showEnded(out, job, f)
-	case stops > 0:
+	case work.orders > 0:
 		return failed(fmt.Errorf("interrupted: re-sync %v stays where it is, and the next run goes on with it; trailpoll resync cancel %v ends it", job.ID, job.ID))
 	}
-	for _, u := range result.Unfinished {
+	for _, u := range work.result.Unfinished {
 		fmt.Fprintf(c.ErrOrStderr(), "trailpoll: %s\n", u)
 	}
 	return failed(fmt.Errorf("re-sync %v is not done; the next run goes on with it, and trailpoll resync cancel %v ends it", job.ID, job.ID))

@@ -170,6 +170,19 @@ func sayService(out io.Writer, asJSON bool) error {
 	return nil
 }
 
+// libraryState asks the library for the service's state.
+func libraryState(s service.Service) (string, error) {
+	st, err := s.Status()
+	switch {
+	case err != nil:
+		return "", err
+	case st == service.StatusRunning:
+		return stateRuns, nil
+	default:
+		return stateStops, nil
+	}
+}
+
 // notInstalled makes an error that says what to do of the library's.
 func notInstalled(err error) error {
 	if errors.Is(err, service.ErrNotInstalled) {

@@ -43,14 +43,7 @@ func serviceState() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		st, err := s.Status()
-		switch {
-		case err != nil:
-			return "", err
-		case st == service.StatusRunning:
-			return stateRuns, nil
-		}
-		return stateStops, nil
+		return libraryState(s)
 	}
 	shown, err := command("systemctl", "show", "-p", "LoadState,ActiveState", serviceUnit+".service")
 	if err != nil {

@@ -5,8 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-
-	"github.com/kardianos/service"
 )
 
 const whereLogIs = "the log says why"
@@ -43,16 +41,4 @@ func serviceState() (string, error) {
 		return "", err
 	}
 	return libraryState(s)
-}
-
-func libraryState(s service.Service) (string, error) {
-	st, err := s.Status()
-	switch {
-	case err != nil:
-		return "", err
-	case st == service.StatusRunning:
-		return stateRuns, nil
-	default:
-		return stateStops, nil
-	}
 }

@@ -78,17 +78,8 @@ func (r *runner) shift(ctx context.Context, now *shift) (*shift, agent.Result, e
 		// ceiling that the configuration sets.
 		debug.SetMemoryLimit(int64(now.conf.Agent.Memory) + beside)
 	}
-	stop, stopped := context.WithCancel(ctx)
-	defer stopped()
-	abort, aborted := context.WithCancel(ctx)
-	defer aborted()
-	var result agent.Result
-	var failure error
-	ended := make(chan struct{})
-	go func() { // ends before this returns: every way out is by ended
-		defer close(ended)
-		result, failure = now.agent.Run(stop, abort)
-	}()
+	work := begin(ctx, now.agent)
+	defer work.end()
 	r.desk.takes(now.agent, now.conf)
 	defer r.desk.takes(nil, now.conf)
 	if !r.once {
@@ -98,28 +89,25 @@ func (r *runner) shift(ctx context.Context, now *shift) (*shift, agent.Result, e
 	now.answer(nil)
 
 	hup, reload := r.orders.hup, r.orders.reload
-	stops := 0
 	var next *shift
 	for {
 		var asked chan<- error
 		select {
-		case <-ended:
-			if failure == nil && stops > 1 {
-				failure = errInterrupted
+		case <-work.ended:
+			err := work.err
+			if err == nil && work.orders > 1 {
+				err = errInterrupted
 			}
-			if stops > 0 && next != nil {
+			if work.orders > 0 && next != nil {
 				next.answer(errStopping)
-				failure = errors.Join(failure, next.w.Close())
+				err = errors.Join(err, next.w.Close())
 				next = nil
 			}
-			return next, result, failure
+			return next, work.result, err
 		case why := <-r.orders.stop:
-			stops++
 			r.log.Info().Str("order", why).Msg("stopping")
 			r.manager.stopping(time.Duration(now.conf.Agent.DrainTimeout))
-			if stopped(); stops > 1 {
-				aborted()
-			}
+			work.orderStop()
 			hup, reload = nil, nil // who asks now waits, and is answered when the socket closes
 			continue
 		case <-hup:
@@ -140,7 +128,7 @@ func (r *runner) shift(ctx context.Context, now *shift) (*shift, agent.Result, e
 		}
 		r.log.Info().Msg("the configuration has changed: the agent stops in order and begins again with the new one")
 		hup, reload = nil, nil
-		stopped()
+		work.stop()
 	}
 }
 
