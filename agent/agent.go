@@ -1,16 +1,3 @@
-// Package agent is the way of the data: it lists streams, fetches the objects
-// that are not settled, takes their records out, sends them to the outputs,
-// and settles what was acknowledged. It declares the small interfaces it needs
-// of buckets, outputs and checkpoints; other packages implement them.
-//
-// One way for the data:
-//
-//	lister ─ found objects → queue → fetcher ─ records → delivery ─ batches → output
-//	                                                        │
-//	checkpoint ← settler ←──────────── acknowledgements ────┘
-//
-// Each source has listers, a queue and fetchers of its own; each output has a
-// delivery. The settler is the one writer of the checkpoint.
 package agent
 
 import (

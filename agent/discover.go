@@ -80,8 +80,8 @@ func (s *source) discover(ctx context.Context) {
 
 func (s *source) markDiscovered() {
 	s.mu.Lock()
-	if !s.discovered {
-		s.discovered = true
+	if !s.since.discovered {
+		s.since.discovered = true
 		close(s.walked)
 	}
 	s.mu.Unlock()

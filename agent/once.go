@@ -47,10 +47,13 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 	}
 }
 
+// allKnown reports whether all that there is to do is known.
+func (b *sinceBegun) allKnown() bool { return b.discovered && b.parkedTried }
+
 // fetches reports whether the source may still bring what it has not brought.
 func (s *source) fetches() bool {
 	s.mu.Lock()
-	ready := s.failed != nil || s.discovered && s.parkedTried
+	ready := s.since.failed != nil || s.since.allKnown()
 	s.mu.Unlock()
 	if !ready || !s.queue.idle() {
 		return true
@@ -76,8 +79,8 @@ func (a *Agent) finished() (done bool, stuck []string) {
 	}
 	for _, s := range a.sources {
 		s.mu.Lock()
-		failed, walked := s.failed, s.discovered && s.parkedTried
-		for what, err := range s.incomplete {
+		failed, walked := s.since.failed, s.since.allKnown()
+		for what, err := range s.since.incomplete {
 			stuck = append(stuck, fmt.Sprintf("source %s: %s: %v", s.cfg.Name, what, err))
 		}
 		s.mu.Unlock()

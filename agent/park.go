@@ -147,7 +147,7 @@ func (s *source) retryParked(ctx context.Context) {
 
 func (s *source) markParkedTried() {
 	s.mu.Lock()
-	s.parkedTried = true
+	s.since.parkedTried = true
 	s.mu.Unlock()
 	s.agent.progressed()
 }

@@ -34,14 +34,10 @@ type source struct {
 	known progress.Source // what the checkpoint remembers; changed by the discovery only
 	heads map[string]map[progress.Stream]progress.Head
 
-	mu      sync.Mutex // guards streams, failed, discovered, parkedTried, labelled
-	streams map[progress.Stream]*stream
-	// With Once: why the source can't go on; what of its work is done.
-	failed      error
-	incomplete  map[string]error // what could not be looked at, the rest going on
-	discovered  bool
-	parkedTried bool
-	labelled    map[string]map[string]string
+	mu       sync.Mutex // guards streams, since, labelled
+	streams  map[progress.Stream]*stream
+	since    sinceBegun
+	labelled map[string]map[string]string
 
 	walked chan struct{} // closed when all streams are known
 	// parkedDue: parked objects are due before their time.
@@ -57,6 +53,15 @@ type source struct {
 	progress  atomic.Int64 // when it last got on, for Once; nanoseconds of agent.mono
 }
 
+// sinceBegun is what a source has come to since Run began. A run with Once ends
+// by it.
+type sinceBegun struct {
+	failed      error            // why the source can't go on
+	incomplete  map[string]error // what could not be looked at, the rest going on
+	discovered  bool             // all streams are known
+	parkedTried bool             // each parked object was, once
+}
+
 // sourceCount counts what a source did, for summaries.
 type sourceCount struct {
 	lists, gets, bytes, objects, records, foreign, gone, parked, filtered atomic.Int64
@@ -67,7 +72,9 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 	s := &source{
 		agent: a, cfg: cfg, id: cfg.id(), log: log, outputs: outputs,
 		streams:  make(map[progress.Stream]*stream),
-		labelled: make(map[string]map[string]string), incomplete: make(map[string]error), walked: make(chan struct{}), parkedDue: make(chan struct{}, 1),
+		since:    sinceBegun{incomplete: make(map[string]error)},
+		labelled: make(map[string]map[string]string),
+		walked:   make(chan struct{}), parkedDue: make(chan struct{}, 1),
 		schedule: newSchedule(cfg.MaxListsPerMinute),
 		queue:    newQueue(a.cfg.Memory / int64(max(1, len(a.cfg.Sources)))),
 		trouble:  newTroubles(log),
@@ -123,7 +130,7 @@ func (s *source) giveUp(err error) error {
 		return err
 	}
 	s.mu.Lock()
-	s.failed = err
+	s.since.failed = err
 	s.mu.Unlock()
 	s.agent.progressed()
 	return nil
@@ -301,7 +308,7 @@ func (s *source) listFailed(l *lister, err error) {
 // lacks notes what could not be looked at, for a run that is to end.
 func (s *source) lacks(what string, err error) {
 	s.mu.Lock()
-	s.incomplete[what] = err
+	s.since.incomplete[what] = err
 	s.mu.Unlock()
 	s.agent.progressed()
 }
@@ -400,49 +407,6 @@ func (s *source) now() time.Time { return s.clock.now() }
 
 // moved notes that the source got on.
 func (s *source) moved() { s.progress.Store(int64(time.Since(s.agent.mono))) }
-
-// clock is S3's clock: its last answer, and the monotonic time since. The
-// local wall clock is used only until S3 has first answered.
-type clock struct {
-	wall func() time.Time
-	mu   sync.Mutex
-	at   time.Time
-	mono time.Time
-	// odd is a time that did not fit, at oddMono: it counts when another
-	// answer agrees with it.
-	odd, oddMono time.Time
-}
-
-// maxJump is how far an answer's time may be from what the one before foretold.
-const maxJump = time.Hour
-
-// set takes S3's time, and returns by how much the local clock is ahead of it.
-func (c *clock) set(at time.Time) (ahead time.Duration) {
-	if at.IsZero() {
-		return 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if !c.at.IsZero() && at.Sub(c.at.Add(now.Sub(c.mono))).Abs() > maxJump {
-		agrees := !c.odd.IsZero() && at.Sub(c.odd.Add(now.Sub(c.oddMono))).Abs() <= maxJump
-		c.odd, c.oddMono = at, now
-		if !agrees {
-			return c.wall().Sub(c.at.Add(now.Sub(c.mono)))
-		}
-	}
-	c.at, c.mono = at, now
-	return c.wall().Sub(at)
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.at.IsZero() {
-		return c.wall().UTC().Truncate(time.Second)
-	}
-	return c.at.Add(time.Since(c.mono)).UTC().Truncate(time.Second)
-}
 
 var errCheckpoint = errors.New("checkpoint")
 

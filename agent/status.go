@@ -258,7 +258,7 @@ func (s *source) status(parked *Tally) SourceStatus {
 		}
 	}
 	s.mu.Lock()
-	failed := s.failed
+	failed := s.since.failed
 	s.mu.Unlock()
 	if failed != nil && st.State == StateOK {
 		st.State, st.Error = StateRetrying, failed.Error()
