@@ -31,8 +31,8 @@ func newConfigCommand() *cobra.Command {
 			if asJSON {
 				return errors.New("--json goes with --filter-sample")
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "the configuration is valid: %d sources, %d outputs\n",
-				len(conf.Sources), len(conf.Outputs))
+			_, err = fmt.Fprintf(c.OutOrStdout(), "the configuration is valid: %s, %s\n",
+				plural(len(conf.Sources), "source"), plural(len(conf.Outputs), "output"))
 			return failed(err)
 		},
 	}

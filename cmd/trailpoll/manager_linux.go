@@ -43,7 +43,7 @@ func (m *systemManager) ready(conf *config.Config, alive func() error) {
 		m.alive = alive
 	}
 	m.mu.Unlock()
-	m.tell(fmt.Sprintf("%s\nSTATUS=working: %d sources, %d outputs", daemon.SdNotifyReady, len(conf.Sources), len(conf.Outputs)))
+	m.tell(fmt.Sprintf("%s\nSTATUS=working: %s, %s", daemon.SdNotifyReady, plural(len(conf.Sources), "source"), plural(len(conf.Outputs), "output")))
 	m.once.Do(func() {
 		m.done = make(chan struct{})
 		every, err := daemon.SdWatchdogEnabled(false)

@@ -214,9 +214,9 @@ func showEstimate(c *cobra.Command, e resyncEstimate, f resyncFlags) error {
 	}
 	_, err := fmt.Fprintf(w, "%s to %s: %s looked at with %s\n"+
 		"it would send %s objects (%s, each counted once for each output: %s); %s are settled already\n"+
-		"it would cost about %s USD: %s requests (%s LISTs, %s GETs), %s KMS, %s transfer\n",
+		"it would cost about %s USD: %s requests (%s, %s), %s KMS, %s transfer\n",
 		inUTC(e.From), inUTC(e.To), plural(e.Streams, "stream"), plural(e.Lists, "LIST"),
 		number(float64(e.Objects)), dataSize(float64(e.Bytes)), number(float64(e.Sends)), number(float64(e.Passed)),
-		money(e.Total), money(e.Requests), number(float64(e.Lists)), number(float64(e.Objects)), money(e.KMS), money(e.Transfer))
+		money(e.Total), money(e.Requests), plural(e.Lists, "LIST"), plural(int(e.Objects), "GET"), money(e.KMS), money(e.Transfer))
 	return err
 }

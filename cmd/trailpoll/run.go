@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os/signal"
 	"syscall"
 
@@ -89,7 +88,7 @@ func (r *runner) run() (err error) {
 		if errors.Is(err, checkpoint.ErrHeld) {
 			code = exitHeld
 		}
-		return &exitError{code, fmt.Errorf("opening the state in %s: %w", conf.Agent.StateDir, err)}
+		return &exitError{code, err}
 	}
 	r.store = store
 	r.log.Info().Str("version", thisBuild().Version).Str("state_dir", conf.Agent.StateDir).
