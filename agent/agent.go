@@ -159,7 +159,7 @@ func (a *Agent) leave(d *delivery) {
 		for _, st := range s.all() {
 			st.leave(d)
 		}
-		s.queue.wake()
+		s.queue.leave(d)
 		s.resyncer.nudge()
 	}
 }

@@ -191,7 +191,8 @@ func (l *lister) choose() (*pass, time.Duration) {
 		l.begin()
 	}
 	// What the last hour brought must not wait for room that a backlog needs.
-	behind := l.behindIn(l.pass) && (!l.pass.first || l.stream.source.queue.crowded())
+	stocked := l.stocked()
+	behind := l.behindIn(l.pass) && (!l.pass.first || stocked || l.stream.source.queue.crowded())
 	refresh := l.stream.source.cfg.Refresh
 	since := time.Since(l.lastFresh)
 	if behind && l.fresh == nil && !l.turn && !l.flooded() && (l.lastFresh.IsZero() || since >= refresh) {
@@ -208,10 +209,19 @@ func (l *lister) choose() (*pass, time.Duration) {
 	if l.part(); !l.full {
 		return l.pass, 0
 	}
-	if behind {
-		return nil, max(refresh-since, time.Millisecond)
+	switch {
+	case stocked, behind && since >= refresh:
+		return nil, jitter(crowdedWait) // nobody says when there is less of it
+	case behind:
+		return nil, refresh - since
 	}
 	return nil, -1
+}
+
+// stocked reports whether a lane's output lags so much that the lane should not
+// go on. The stream's mutex is held.
+func (l *lister) stocked() bool {
+	return slices.ContainsFunc(l.lanes, func(x *lane) bool { return l.stream.source.queue.stocked(x.out, false) })
 }
 
 // expects returns how many objects the pass's next page may bring: of a stream
@@ -230,7 +240,9 @@ func (l *lister) expects(p *pass) int64 {
 // flooded reports whether more of the last hour waits than should be listed
 // ahead. The stream's mutex is held.
 func (l *lister) flooded() bool {
-	return slices.ContainsFunc(l.lanes, func(x *lane) bool { return len(x.open)-x.older > maxLive })
+	return slices.ContainsFunc(l.lanes, func(x *lane) bool {
+		return len(x.open)-x.older > maxLive || l.stream.source.queue.stocked(x.out, true)
+	})
 }
 
 // behindIn reports whether the pass has not come to the last hour yet.
@@ -239,14 +251,15 @@ func (l *lister) behindIn(p *pass) bool {
 	return ok && l.stream.source.now().Sub(at) > hourly
 }
 
-// part sends lanes whose window is full off on their own, so that the others
-// need not wait for them; if all are full, the lister waits. The stream's
-// mutex is held.
+// part sends lanes that can't go on off on their own, because their window is
+// full or their output lags, so that the others need not wait for them; if all
+// are such, the lister waits. The stream's mutex is held.
 func (l *lister) part() {
 	l.full = false
+	s := l.stream.source
 	var full []*lane
 	for _, x := range l.lanes {
-		if x.load() >= laneWindow {
+		if x.load() >= laneWindow || s.queue.stocked(x.out, false) {
 			full = append(full, x)
 		}
 	}
@@ -260,7 +273,9 @@ func (l *lister) part() {
 			n := newLister(l.stream, []*lane{x})
 			n.full, n.lastNew = true, l.lastNew
 			l.stream.listers = append(l.stream.listers, n)
-			// It is woken when there is room.
+			if x.load() < laneWindow {
+				s.schedule.wake(n)
+			} // else it is woken when there is room
 			if l.pass != nil && l.pass.sweeps[x] != nil {
 				// Its sweep has not gone to the end and never will: it is due
 				// still, and begins again.

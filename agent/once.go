@@ -31,6 +31,7 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 	for {
 		last := !slices.ContainsFunc(a.sources, (*source).fetches)
 		for _, d := range a.outputs {
+			d.rest()
 			d.waitForMore(!last)
 		}
 		if done, stuck := a.finished(); done {
@@ -50,19 +51,32 @@ func (a *Agent) untilDone(ctx context.Context) (unfinished []string) {
 // allKnown reports whether all that there is to do is known.
 func (b *sinceBegun) allKnown() bool { return b.discovered && b.parkedTried }
 
-// fetches reports whether the source may still bring what it has not brought.
+// fetches reports whether the source may still bring what it has not brought,
+// to an output that takes it, without that output sending what it has first.
 func (s *source) fetches() bool {
 	s.mu.Lock()
-	ready := s.since.failed != nil || s.since.allKnown()
+	failed, known := s.since.failed != nil, s.since.allKnown()
 	s.mu.Unlock()
-	if !ready || !s.queue.idle() {
+	if failed {
+		return false
+	}
+	if !known || !s.queue.idle() {
 		return true
 	}
-	return slices.ContainsFunc(s.all(), func(st *stream) bool {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		return slices.ContainsFunc(st.lanes, func(l *lane) bool { return !l.listedOnce })
-	})
+	return slices.ContainsFunc(s.all(), (*stream).comes)
+}
+
+// comes reports whether the stream is still to be listed for an output that is
+// not held, and does not wait for what was found to be settled.
+func (st *stream) comes() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, x := range st.listers {
+		if !x.full && slices.ContainsFunc(x.lanes, func(l *lane) bool { return !l.listedOnce }) {
+			return true
+		}
+	}
+	return false
 }
 
 // finished reports whether nothing is left to be done but by sources and
@@ -138,9 +152,19 @@ func (st *stream) settledFor(l *lane) bool {
 	return l.listedOnce && len(l.open) == 0 && len(l.retrying) == 0
 }
 
-// idle reports whether the output has nothing to send.
+// idle reports whether the output has nothing to send, or waits for more first.
 func (d *delivery) idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.queue) == 0 && d.sending == 0
+	return d.sending == 0
+}
+
+// rest notes that an output that works has nothing to do, if that is so: it is
+// not to be taken for stuck when it begins.
+func (d *delivery) rest() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sending == 0 && !d.held && d.failing.IsZero() {
+		d.acked.Store(int64(time.Since(d.agent.mono)))
+	}
 }

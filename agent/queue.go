@@ -33,14 +33,27 @@ type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond // a worker may find something
 	lines   [classes]line
-	aside   map[*delivery]*[classes][]*job // for an output that lags, oldest first
+	aside   map[*delivery]*stock // for outputs that lag; the map never changes
 	turn    int
 	out     int          // jobs that workers have
-	size    atomic.Int64 // read without mu: listers ask with their stream's mutex held
+	size    atomic.Int64 // of lines; read without mu: listers ask with their stream's mutex held
 	coming  atomic.Int64 // objects that listings under way may bring
 	crowd   []*lister    // for whose pages there was no room, in the order in which they came
 	most    int64        // jobs that may wait before no backlog is listed
 	closed  bool
+}
+
+// stock is the jobs put aside for an output that lags, oldest first. They take
+// no room from what other outputs wait for.
+type stock struct {
+	lines [classes][]*job
+	n     [classes]atomic.Int64 // of each line; read without the queue's mutex
+}
+
+// fill notes how many jobs there are of a class; the queue's mutex is held.
+func (a *stock) fill(c class, jobs []*job) {
+	a.lines[c] = jobs
+	a.n[c].Store(int64(len(jobs)))
 }
 
 // standing is where a lister stands with the queue; guarded by its mutex.
@@ -77,11 +90,15 @@ const inOneTurn = 8
 // pass gives the turn to the next stream.
 func (l *line) pass() { l.next, l.served = l.next+1, 0 }
 
-// newQueue makes the queue of a source that has so many bytes of memory.
-func newQueue(memory int64) *queue {
+// newQueue makes the queue of a source that has so many bytes of memory, and
+// these outputs.
+func newQueue(memory int64, outputs []*delivery) *queue {
 	q := &queue{
-		aside: make(map[*delivery]*[classes][]*job),
+		aside: make(map[*delivery]*stock),
 		most:  min(max(memory/jobsShare/jobBytes, leastJobs), mostJobs),
+	}
+	for _, d := range outputs {
+		q.aside[d] = new(stock)
 	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
@@ -184,8 +201,30 @@ func (q *queue) close() {
 	q.changed.Broadcast()
 }
 
+// stocked reports whether as much is put aside for an output as may be, of the
+// last hour, if live, or else of all that is behind.
+func (q *queue) stocked(out *delivery, live bool) bool {
+	n := q.aside[out].n[:]
+	if live {
+		return n[0].Load() >= q.most
+	}
+	sum := int64(0)
+	for i := range n[1:] {
+		sum += n[1+i].Load()
+	}
+	return sum >= q.most/2
+}
+
 // len returns how many jobs wait.
-func (q *queue) len() int { return int(q.size.Load()) }
+func (q *queue) len() int {
+	n := q.size.Load()
+	for _, a := range q.aside {
+		for c := range a.n {
+			n += a.n[c].Load()
+		}
+	}
+	return int(n)
+}
 
 // take waits for a job whose outputs can take records now; nil when the queue
 // is closed. Whoever is given one calls done after it. What is for an output
@@ -219,7 +258,7 @@ func (q *queue) done() {
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.out == 0 && q.size.Load() == 0
+	return q.out == 0 && q.len() == 0
 }
 
 // pick returns the next job that can go, or nil.
@@ -243,35 +282,46 @@ func (q *queue) pick() *job {
 // pickAside returns the next job of those put aside whose output can take
 // records now, the most urgent first, or nil.
 func (q *queue) pickAside() *job {
-	for out, lines := range q.aside {
-		if out.accepts() != hungry {
+	for out, a := range q.aside {
+		if a.empty() || out.accepts() != hungry {
 			continue
 		}
-		for c := range lines {
-			for len(lines[c]) > 0 {
-				j := lines[c][0]
-				lines[c][0] = nil
-				lines[c] = lines[c][1:]
-				q.size.Add(-1)
+		for c := range classes {
+			for len(a.lines[c]) > 0 {
+				j := a.lines[c][0]
+				a.lines[c][0] = nil
+				a.fill(c, a.lines[c][1:])
 				if j.live() {
 					return j
 				}
 			}
+			a.lines[c] = nil
 		}
-		delete(q.aside, out)
 	}
 	return nil
 }
 
+func (a *stock) empty() bool {
+	return !slices.ContainsFunc(a.lines[:], func(jobs []*job) bool { return len(jobs) > 0 })
+}
+
 // putAside keeps a job for an output that lags.
 func (q *queue) putAside(j *job, out *delivery) {
-	lines := q.aside[out]
-	if lines == nil {
-		lines = new([classes][]*job)
-		q.aside[out] = lines
+	a := q.aside[out]
+	a.fill(j.class, append(a.lines[j.class], j))
+}
+
+// leave lets go of what is put aside for an output whose lanes have just been
+// taken out of the listing.
+func (q *queue) leave(out *delivery) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if a := q.aside[out]; a != nil { // it takes the source
+		for c := range classes {
+			a.fill(c, slices.DeleteFunc(a.lines[c], func(j *job) bool { return !j.live() }))
+		}
 	}
-	lines[j.class] = append(lines[j.class], j)
-	q.size.Add(1)
+	q.changed.Broadcast()
 }
 
 // pickOf returns the next job of a class that can go, or nil. Where a stream's
