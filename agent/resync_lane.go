@@ -62,7 +62,7 @@ func (x *resyncLane) add(t *target) {
 // opens counts n more open objects.
 func (x *resyncLane) opens(n int) {
 	x.open += n
-	x.lane.of.source.resyncer.open.Add(int64(n))
+	x.lane.of.source.resyncer.open[x.lane.out].Add(int64(n))
 }
 
 // advance moves the head over what is settled, and reports whether it has come

@@ -75,14 +75,9 @@ func (w *relist) step(ctx context.Context) time.Duration {
 		s.resyncer.nudge()
 		return -1
 	}
-	w.split()
-	if w.full {
+	if wait := w.split(); wait != 0 {
 		st.mu.Unlock()
-		return -1
-	}
-	if s.resyncer.open.Load() > s.queue.most/resyncShare {
-		st.mu.Unlock()
-		return jitter(crowdedWait / 4)
+		return wait
 	}
 	if !w.day.Before(w.of.order.To) {
 		w.end()
@@ -175,32 +170,46 @@ func (w *relist) end() {
 	w.touch()
 }
 
-// split has the walk wait if a part has no room. Where another has hardly
-// anything left to do, those that have none are sent off on their own instead.
-// The stream's mutex is held.
-func (w *relist) split() {
+// split says whether the walk has to wait, because a part has no room or its
+// output has more open than it should: for how long, or, negative, until it is
+// woken. Where another part has hardly anything left to do, those are sent off
+// on their own instead. The stream's mutex is held.
+func (w *relist) split() time.Duration {
+	r := w.stream.source.resyncer
 	w.full = false
 	var full []*resyncLane
-	hungry := false
+	hungry, stocked := false, false
 	for _, x := range w.lanes {
-		if x.open > resyncWindow {
+		switch {
+		case r.stocked(x.lane.out):
+			stocked = true
 			full = append(full, x)
+		case x.open > resyncWindow:
+			full = append(full, x)
+		case x.open <= resyncRoom:
+			hungry = true
 		}
-		hungry = hungry || x.open <= resyncRoom
 	}
 	switch {
 	case len(full) == 0:
+		return 0
+	case !hungry && stocked:
+		return jitter(crowdedWait / 4) // nobody says when less is open
 	case !hungry:
 		w.full = true
-	default:
-		n := *w
-		n.lanes, n.full, n.outputs = full, true, outputsOf(full)
-		for _, x := range full {
-			x.walk = &n
-		}
-		w.lanes = slices.DeleteFunc(w.lanes, func(x *resyncLane) bool { return x.walk != w })
-		w.outputs = outputsOf(w.lanes)
+		return -1
 	}
+	n := *w
+	n.lanes, n.full, n.outputs = full, !stocked, outputsOf(full)
+	for _, x := range full {
+		x.walk = &n
+	}
+	w.lanes = slices.DeleteFunc(w.lanes, func(x *resyncLane) bool { return x.walk != w })
+	w.outputs = outputsOf(w.lanes)
+	if stocked {
+		r.push(&n)
+	} // else it is woken when there is room
+	return 0
 }
 
 // failed notes that a LIST failed, and says when to try again.

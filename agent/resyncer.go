@@ -23,7 +23,9 @@ type resyncer struct {
 	source *source
 	signal chan struct{} // something may be there to do
 	capped sync.Mutex    // with a cap on LISTs: one at a time waits for it
-	open   atomic.Int64  // objects found and not durably settled
+	// open is how many objects were found and are not durably settled, by
+	// output; the map never changes.
+	open map[*delivery]*atomic.Int64
 
 	mu       sync.Mutex // guards what follows; taken last
 	changed  *sync.Cond
@@ -37,10 +39,21 @@ type resyncer struct {
 func newResyncer(s *source) *resyncer {
 	r := &resyncer{
 		source: s, signal: make(chan struct{}, 1),
+		open:  make(map[*delivery]*atomic.Int64),
 		parts: make(map[progress.Lane]*resyncLane), finished: make(map[progress.ResyncID]bool),
+	}
+	for _, d := range s.outputs {
+		r.open[d] = new(atomic.Int64)
 	}
 	r.changed = sync.NewCond(&r.mu)
 	return r
+}
+
+// stocked reports whether so much is open for an output that nothing more is to
+// be found for it: one that lags takes no room from the others.
+func (r *resyncer) stocked(out *delivery) bool {
+	most := r.source.queue.most / resyncShare / int64(len(r.open))
+	return r.open[out].Load() > max(most, 2*resyncPage)
 }
 
 // nudge has the resyncer look for something to do.
@@ -322,7 +335,7 @@ func (r *resyncer) feed(ctx context.Context) error {
 			switch {
 			case w != nil:
 				count(active, w)
-			case !held && !denied:
+			case !held && !denied && !r.stocked(l.out): // whatever ends for it has us look again
 				// Now, when what came before it in the lane is over.
 				covered, err := s.agent.resyncs.book.Covered(l.id)
 				if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/trailpoll/trailpoll/agent"
 	"github.com/trailpoll/trailpoll/agent/agenttest"
 	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/progress"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -66,4 +67,52 @@ func TestInvariant6_WhatWaitsForASlowOutputTakesNoRoom(t *testing.T) {
 			w.complete("slow", 0)
 		})
 	}
+}
+
+// The same of a re-sync: it does not wait for the slow one where another output
+// could go on.
+func TestInvariant6_ResyncForASlowOutputTakesNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "fast", "slow")
+		var well atomic.Bool
+		w.outputs["slow"].Fail = func(*record.Batch) agenttest.Failure {
+			if !well.Load() {
+				time.Sleep(20 * time.Second)
+			}
+			return agenttest.Failure{}
+		}
+		w.tune = func(c *agent.Config) {
+			for i := range c.Outputs {
+				if o := &c.Outputs[i]; o.Name == "slow" {
+					o.BatchRecords, o.Connections = 10, 1
+				}
+			}
+		}
+		const streams, each = 30, 700
+		from := time.Now().Add(-60 * day).Truncate(day)
+		for s := range streams {
+			for i := range each {
+				stamp := from.Add(time.Duration(i) * time.Minute)
+				key := w.key(stream(s), stamp)
+				w.bucket.PutAt(key, w.object(key, 1), stamp.Add(2*time.Minute))
+			}
+		}
+		w.working(func(a *agent.Agent) {
+			if _, err := a.Resync(t.Context(), agent.ResyncOrder{From: from, To: from.Add(2 * day)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Minute)
+			if n := len(w.outputs["fast"].Taken()); n < streams*each {
+				t.Errorf("the fast one has %d of %d; the slow one %d", n, streams*each, len(w.outputs["slow"].Taken()))
+			}
+			well.Store(true)
+			time.Sleep(5 * time.Minute)
+			all, err := a.Resyncs()
+			if err != nil || len(all) != 1 || all[0].State != progress.ResyncDone {
+				t.Errorf("%+v, %v", all, err)
+			}
+		})
+		w.complete("fast", 0)
+		w.complete("slow", 0)
+	})
 }
