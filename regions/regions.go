@@ -46,11 +46,6 @@ func Partitions() []Partition { return slices.Clone(partitions) }
 // All returns all known regions, by partition and then by name.
 func All() []Region { return slices.Clone(known) }
 
-// Of returns the known regions of a partition, by name.
-func Of(partition string) []Region {
-	return slices.DeleteFunc(All(), func(r Region) bool { return r.Partition != partition })
-}
-
 // ByID returns the partition that ARNs call id, and false if there is none.
 func ByID(id string) (Partition, bool) {
 	i := slices.IndexFunc(partitions, func(p Partition) bool { return p.ID == id })

@@ -228,7 +228,7 @@ func BenchmarkInflate(b *testing.B) {
 }
 
 func BenchmarkParsePosition(b *testing.B) {
-	k, class := Parse("", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/07/10/111122223333_CloudTrail_us-east-1_20230710T1220Z_WMiHxZgr5Hdd6UDc.json.gz")
+	k, class := parse("", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/07/10/111122223333_CloudTrail_us-east-1_20230710T1220Z_WMiHxZgr5Hdd6UDc.json.gz")
 	if class != Log {
 		b.Fatal(class)
 	}

@@ -21,7 +21,7 @@ func TestInvariant7_Corpus(t *testing.T) {
 			}
 		}
 		for o := range c.Objects(corpus.Traffic{Layout: l, Clutter: true, Slots: 1}) {
-			if _, class := Parse(o.Prefix, o.Key); (class == Log) != (o.Kind == corpus.Log) {
+			if _, class := parse(o.Prefix, o.Key); (class == Log) != (o.Kind == corpus.Log) {
 				t.Errorf("%s is taken for %v", o.Key, class)
 			}
 			if o.Kind == corpus.Log {
@@ -43,7 +43,7 @@ func TestInvariant7_Corpus(t *testing.T) {
 // fault.
 func readCorpus(t *testing.T, o *corpus.Object) (first *Error) {
 	t.Helper()
-	k, class := Parse(o.Prefix, o.Key)
+	k, class := parse(o.Prefix, o.Key)
 	s := k.Stream
 	if class != Log || !k.Stamp.Equal(o.Stamp) || s.Account != o.Account || s.Organization != o.Organization || s.LogType != o.LogType || s.Region != o.Region {
 		t.Errorf("%s is read as %v %+v", o.Key, class, k)

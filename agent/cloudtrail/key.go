@@ -2,7 +2,6 @@ package cloudtrail
 
 import (
 	"strings"
-	"time"
 
 	"github.com/trailpoll/trailpoll/agent/progress"
 )
@@ -22,20 +21,6 @@ const (
 	Marker
 )
 
-// String returns the class's name as logs and metrics show it.
-func (c Class) String() string {
-	switch c {
-	case Log:
-		return "log"
-	case Digest:
-		return "digest"
-	case Marker:
-		return "marker"
-	default:
-		return "foreign"
-	}
-}
-
 // The log types in the order of the design. CloudTrail delivers what it calls
 // network activity, Insights and aggregated events into folders beside
 // CloudTrail, not inside it.
@@ -54,60 +39,6 @@ func LogTypes() []string {
 	return []string{typeEvents, typeInsight, typeNetwork, typeAggregated}
 }
 
-// Key is what the key of an object that holds records says.
-type Key struct {
-	Stream   progress.Stream
-	Position string    // the key after the stream's prefix
-	Stamp    time.Time // the time in the object's name: whole minutes, UTC
-}
-
-// Parse reads a whole key of a source with the given prefix. The Key is the
-// zero Key unless the class is Log.
-//
-// The grammar is that of the CloudTrail user guide, "Finding your CloudTrail
-// log files", with the older form that has no "_" before the unique part:
-//
-//	[prefix/]AWSLogs/[o-…/]<account>/<log type>/<region>/<position>
-//	position = YYYY/MM/DD/<account>_<log type>_<region>_YYYYMMDDTHHmmZ[_]<unique>.json.gz
-//
-// Control Tower's two organisation levels are no case of their own: the first
-// is the trail's prefix.
-func Parse(prefix, key string) (Key, Class) {
-	if strings.HasSuffix(key, "/") {
-		return Key{}, Marker
-	}
-	rest, ok := cutRoot(prefix, key)
-	if !ok {
-		return Key{}, Foreign
-	}
-	var s progress.Stream
-	level, rest, _ := strings.Cut(rest, "/")
-	if IsOrganization(level) {
-		s.Organization = level
-		level, rest, _ = strings.Cut(rest, "/")
-	}
-	if !IsAccount(level) {
-		return Key{}, Foreign
-	}
-	s.Account = level
-	s.LogType, rest, _ = strings.Cut(rest, "/")
-	if s.LogType == typeDigest {
-		return Key{}, Digest
-	}
-	if !IsLogType(s.LogType) {
-		return Key{}, Foreign
-	}
-	s.Region, rest, _ = strings.Cut(rest, "/")
-	if !IsRegion(s.Region) {
-		return Key{}, Foreign
-	}
-	stamp, class := ParsePosition(s, rest)
-	if class != Log {
-		return Key{}, class
-	}
-	return Key{Stream: s, Position: rest, Stamp: stamp}, Log
-}
-
 // Root returns what all keys of a trail with this S3 key prefix begin with,
 // "/" at its end. The prefix is taken as it is: CloudTrail itself puts a "/"
 // after whatever it was given, so a prefix that ends with one gives two.
@@ -116,20 +47,6 @@ func Root(prefix string) string {
 		return logsFolder
 	}
 	return prefix + "/" + logsFolder
-}
-
-// cutRoot is strings.CutPrefix(key, Root(prefix)) without making the root.
-func cutRoot(prefix, key string) (string, bool) {
-	if prefix != "" {
-		var ok bool
-		if key, ok = strings.CutPrefix(key, prefix); !ok {
-			return "", false
-		}
-		if key, ok = strings.CutPrefix(key, "/"); !ok {
-			return "", false
-		}
-	}
-	return strings.CutPrefix(key, logsFolder)
 }
 
 // StreamPrefix returns what all keys of the stream begin with, "/" at its end.

@@ -22,19 +22,21 @@ func TestParse(t *testing.T) {
 		s.LogType = logType
 		return s
 	}
-	log := func(s progress.Stream, position string) Key { return Key{Stream: s, Position: position, Stamp: stamp} }
+	log := func(s progress.Stream, position string) parsedKey {
+		return parsedKey{Stream: s, Position: position, Stamp: stamp}
+	}
 
 	for _, c := range []struct {
 		name, prefix, key string
-		want              Key
+		want              parsedKey
 		class             Class
 	}{
 		{"single account", "", "AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, log(events, pos), Log},
 		{"prefix", "a/b", "a/b/AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, log(events, pos), Log},
 		{"prefix that ends with a slash", "a/", "a//AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, log(events, pos), Log},
-		{"prefix missing", "a", "AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, Key{}, Foreign},
-		{"prefix too many", "", "a/AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, Key{}, Foreign},
-		{"prefix without its slash", "a", "aAWSLogs/111122223333/CloudTrail/us-east-1/" + pos, Key{}, Foreign},
+		{"prefix missing", "a", "AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, parsedKey{}, Foreign},
+		{"prefix too many", "", "a/AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, parsedKey{}, Foreign},
+		{"prefix without its slash", "a", "aAWSLogs/111122223333/CloudTrail/us-east-1/" + pos, parsedKey{}, Foreign},
 		{"organisation", "", "AWSLogs/o-exampleorgid/111122223333/CloudTrail/us-east-1/" + pos, log(inOrg, pos), Log},
 		{"Control Tower", "o-exampleorgid", "o-exampleorgid/AWSLogs/o-exampleorgid/111122223333/CloudTrail/us-east-1/" + pos, log(inOrg, pos), Log},
 		{"Control Tower, old", "o-exampleorgid", "o-exampleorgid/AWSLogs/111122223333/CloudTrail/us-east-1/" + pos, log(events, pos), Log},
@@ -55,29 +57,29 @@ func TestParse(t *testing.T) {
 		{"delivered again into a later day", "", "AWSLogs/111122223333/CloudTrail/us-east-1/" + strings.Replace(pos, "2023/07/10", "2023/08/01", 1), log(events, strings.Replace(pos, "2023/07/10", "2023/08/01", 1)), Log},
 		{
 			"digest", "", "AWSLogs/111122223333/CloudTrail-Digest/us-east-1/2023/07/10/111122223333_CloudTrail-Digest_us-east-1_my_trail.x_us-east-1_20230710T124211Z.json.gz",
-			Key{}, Digest,
+			parsedKey{}, Digest,
 		},
 		{
 			"backfill digest", "", "AWSLogs/111122223333/CloudTrail-Digest/us-east-1/2023/07/10/111122223333_CloudTrail-Digest_us-east-1_t_us-east-1_20230710T124211Z_backfill.json.gz",
-			Key{}, Digest,
+			parsedKey{}, Digest,
 		},
-		{"digest among the logs", "", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/07/10/111122223333_CloudTrail-Digest_us-east-1_t_us-east-1_20230710T124211Z.json.gz", Key{}, Digest},
-		{"marker", "", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/", Key{}, Marker},
-		{"marker outside", "", "whatever/", Key{}, Marker},
-		{"Config", "", "AWSLogs/111122223333/Config/us-east-1/2023/7/10/ConfigHistory/111122223333_Config_us-east-1_ConfigHistory_x.json.gz", Key{}, Foreign},
-		{"Config's check", "", "AWSLogs/111122223333/Config/ConfigWritabilityCheckFile", Key{}, Foreign},
-		{"load balancer", "", "AWSLogs/111122223333/elasticloadbalancing/us-east-1/2023/07/10/x.log.gz", Key{}, Foreign},
-		{"log type of tomorrow", "", "AWSLogs/111122223333/CloudTrail-Tomorrow/us-east-1/" + pos, Key{}, Foreign},
-		{"account of 11 digits", "", "AWSLogs/11112222333/CloudTrail/us-east-1/" + pos, Key{}, Foreign},
-		{"organisation in capitals", "", "AWSLogs/o-EXAMPLE/111122223333/CloudTrail/us-east-1/" + pos, Key{}, Foreign},
-		{"region without number", "", "AWSLogs/111122223333/CloudTrail/global/" + pos, Key{}, Foreign},
-		{"nothing", "", "", Key{}, Foreign},
-		{"root", "", "AWSLogs", Key{}, Foreign},
+		{"digest among the logs", "", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/07/10/111122223333_CloudTrail-Digest_us-east-1_t_us-east-1_20230710T124211Z.json.gz", parsedKey{}, Digest},
+		{"marker", "", "AWSLogs/111122223333/CloudTrail/us-east-1/2023/", parsedKey{}, Marker},
+		{"marker outside", "", "whatever/", parsedKey{}, Marker},
+		{"Config", "", "AWSLogs/111122223333/Config/us-east-1/2023/7/10/ConfigHistory/111122223333_Config_us-east-1_ConfigHistory_x.json.gz", parsedKey{}, Foreign},
+		{"Config's check", "", "AWSLogs/111122223333/Config/ConfigWritabilityCheckFile", parsedKey{}, Foreign},
+		{"load balancer", "", "AWSLogs/111122223333/elasticloadbalancing/us-east-1/2023/07/10/x.log.gz", parsedKey{}, Foreign},
+		{"log type of tomorrow", "", "AWSLogs/111122223333/CloudTrail-Tomorrow/us-east-1/" + pos, parsedKey{}, Foreign},
+		{"account of 11 digits", "", "AWSLogs/11112222333/CloudTrail/us-east-1/" + pos, parsedKey{}, Foreign},
+		{"organisation in capitals", "", "AWSLogs/o-EXAMPLE/111122223333/CloudTrail/us-east-1/" + pos, parsedKey{}, Foreign},
+		{"region without number", "", "AWSLogs/111122223333/CloudTrail/global/" + pos, parsedKey{}, Foreign},
+		{"nothing", "", "", parsedKey{}, Foreign},
+		{"root", "", "AWSLogs", parsedKey{}, Foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, class := Parse(c.prefix, c.key)
+			got, class := parse(c.prefix, c.key)
 			if got != c.want || class != c.class {
-				t.Fatalf("Parse(%q, %q)\n got %+v %v\nwant %+v %v", c.prefix, c.key, got, class, c.want, c.class)
+				t.Fatalf("parse(%q, %q)\n got %+v %v\nwant %+v %v", c.prefix, c.key, got, class, c.want, c.class)
 			}
 			if class == Log && StreamPrefix(c.prefix, got.Stream)+got.Position != c.key {
 				t.Fatalf("%q + %q is not the key", StreamPrefix(c.prefix, got.Stream), got.Position)
@@ -193,7 +195,7 @@ func TestFloorProperty(t *testing.T) {
 		at, from := drawMinute.Draw(t, "at"), drawMinute.Draw(t, "from")
 		unique := rapid.StringMatching(`_?[A-Za-z0-9]{1,16}`).Draw(t, "unique")
 		position := at.Format("2006/01/02/") + s.Account + "_" + s.LogType + "_" + s.Region + "_" + at.Format("20060102T1504Z") + unique + ".json.gz"
-		k, class := Parse("p", StreamPrefix("p", s)+position)
+		k, class := parse("p", StreamPrefix("p", s)+position)
 		if class != Log || k.Stream != s || k.Position != position || !k.Stamp.Equal(at) {
 			t.Fatalf("%q is %+v %v", position, k, class)
 		}
@@ -231,7 +233,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("p", "p/AWSLogs/111122223333/CloudTrail-Digest/x")
 	f.Add("p", "p/AWSLogs/111122223333/Config/")
 	f.Fuzz(func(t *testing.T, prefix, key string) {
-		k, class := Parse(prefix, key)
+		k, class := parse(prefix, key)
 		switch class {
 		case Log:
 			s := k.Stream
@@ -250,7 +252,7 @@ func FuzzParse(f *testing.F) {
 			}
 			fallthrough
 		default:
-			if k != (Key{}) {
+			if k != (parsedKey{}) {
 				t.Fatalf("%q is %v with %+v", key, class, k)
 			}
 		}

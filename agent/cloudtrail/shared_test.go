@@ -51,7 +51,7 @@ func TestInvariant7_RealRecords(t *testing.T) {
 	total := 0
 	for name, data := range invictus(t) {
 		key := "AWSLogs/218007301253/CloudTrail/us-east-1/2023/07/10/" + name + ".gz"
-		if _, class := Parse("", key); class != Log {
+		if _, class := parse("", key); class != Log {
 			t.Errorf("%s is %v", key, class)
 		}
 		var envelope struct{ Records []json.RawMessage }

@@ -204,8 +204,8 @@ type Syslog struct {
 
 	MessageFormat string // rfc5424 or rfc3164
 	Framing       string // octet-counting or lf; means nothing with udp and relp
-	Facility      string // see FacilityCode
-	Severity      string // see SeverityCode
+	Facility      string // of RFC 5424, by its usual name
+	Severity      string // the same
 	AppName       string
 	Hostname      string // "" = the machine's
 

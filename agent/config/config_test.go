@@ -279,19 +279,6 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-func TestCodes(t *testing.T) {
-	for name, want := range map[string]int{"kern": 0, "auth": 4, "local0": 16, "local7": 23, "none": -1} {
-		if got := FacilityCode(name); got != want {
-			t.Errorf("%s: %d, want %d", name, got, want)
-		}
-	}
-	for name, want := range map[string]int{"emerg": 0, "err": 3, "info": 6, "debug": 7, "none": -1} {
-		if got := SeverityCode(name); got != want {
-			t.Errorf("%s: %d, want %d", name, got, want)
-		}
-	}
-}
-
 // http is for this machine only.
 func TestWebOverHTTP(t *testing.T) {
 	for url, allowed := range map[string]bool{

@@ -330,8 +330,7 @@ func (f *findings) file(at string, o *File) {
 	f.between(child(at, "keep"), o.Keep, 1, 100_000)
 }
 
-// facilities are those of RFC 5424 §6.2.1, table 1, by their usual names; a
-// name's place is its code.
+// facilities are those of RFC 5424 §6.2.1, table 1, by their usual names.
 var facilities = [...]string{
 	"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
 	"ntp", "audit", "alert", "clock",
@@ -340,11 +339,3 @@ var facilities = [...]string{
 
 // severities are those of RFC 5424 §6.2.1, table 2.
 var severities = [...]string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}
-
-// FacilityCode returns the code of a facility, 0 to 23 (RFC 5424 §6.2.1); -1
-// if there is none of that name.
-func FacilityCode(name string) int { return slices.Index(facilities[:], name) }
-
-// SeverityCode returns the code of a severity, 0 to 7 (RFC 5424 §6.2.1); -1 if
-// there is none of that name.
-func SeverityCode(name string) int { return slices.Index(severities[:], name) }

@@ -1,7 +1,6 @@
 package progress
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,25 +86,4 @@ func (r Ranges) String() string {
 		b.WriteString(strconv.Itoa(x.To - 1))
 	}
 	return b.String()
-}
-
-// ParseRanges reads what String wrote.
-func ParseRanges(s string) (Ranges, error) {
-	var r Ranges
-	if s == "" {
-		return nil, nil
-	}
-	for part := range strings.SplitSeq(s, ",") {
-		a, b, ok := strings.Cut(part, "-")
-		from, err1 := strconv.Atoi(a)
-		last, err2 := strconv.Atoi(b)
-		if !ok || err1 != nil || err2 != nil || from < 0 || last < from {
-			return nil, fmt.Errorf("reading record ranges %q: not ascending numbers like 0-9,20-29", s)
-		}
-		if n := len(r); n > 0 && from <= r[n-1].To {
-			return nil, fmt.Errorf("reading record ranges %q: not ascending numbers like 0-9,20-29", s)
-		}
-		r = append(r, Range{from, last + 1})
-	}
-	return r, nil
 }
