@@ -20,7 +20,8 @@
 //     clock.go: S3's time; discover.go: which streams there are; stream.go: a
 //     stream and its lanes.
 //   - lister.go: passes over a stream, the tail and the sweeps; schedule.go: when
-//     each is due; lane.go: what of a lane is found and open, and its watermark.
+//     each is due; page.go: what a page of one comes to; lane.go: what of a lane is
+//     found and open, and its watermark.
 //   - job.go: an object to be fetched, for the lanes that want it; queue.go: in
 //     which order.
 //   - fetch.go: an object becomes records; refetch.go: what becomes of one that

@@ -275,10 +275,7 @@ func (w *relist) take(page listing.Page, after string) (end string, err error) {
 
 	jobs := make([]*job, len(files))
 	now := s.now()
-	at := page.At
-	if at.Sub(now).Abs() > maxJump {
-		at = now // a Date that nothing else agrees with
-	}
+	at := plausible(page.At, now)
 	st.mu.Lock()
 	for i, x := range parts {
 		if x.walk != w || w.of.over.Load() {

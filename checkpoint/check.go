@@ -325,13 +325,6 @@ func ascending(keys [][]byte, least, end []byte) error {
 	return nil
 }
 
-// verifyAll is verify of every value, whatever the size of the file.
-func (s *Store) verifyAll(tx *bolt.Tx) error {
-	s.lanesMu.RLock()
-	defer s.lanesMu.RUnlock()
-	return verify(tx, s.lanes, true)
-}
-
 // verify checks that the buckets hold together: each lane has its row, and
 // what is parked is all there, since a parked object that is forgotten would
 // be lost. In a small file every value is read.
