@@ -61,8 +61,8 @@ func TestE2E_CheckPolicies(t *testing.T) {
 		var report struct {
 			Steps []struct{ Name, State, Answer, Remedy string } `json:"steps"`
 		}
-		if err := json.Unmarshal(c.stdout.Bytes(), &report); err != nil {
-			t.Fatalf("%s: %v\n%s", tt.name, err, c.stdout.Bytes())
+		if err := json.Unmarshal(c.Stdout.Bytes(), &report); err != nil {
+			t.Fatalf("%s: %v\n%s", tt.name, err, c.Stdout.Bytes())
 		}
 		found := tt.step == ""
 		for _, st := range report.Steps {

@@ -140,7 +140,7 @@ func TestE2E_Invariant1_Kill(t *testing.T) {
 			stoppedRuns = append(stoppedRuns, run)
 		} else {
 			at := time.Now()
-			c.kill()
+			c.Kill()
 			killed = append(killed, run)
 			if n := j.outstanding(at); n > 0 {
 				outstanding = append(outstanding, n)
@@ -222,7 +222,7 @@ func TestE2E_Invariant1_KillTCP(t *testing.T) {
 			stopped(t, c)
 			ordered = append(ordered, run)
 		} else {
-			c.kill()
+			c.Kill()
 		}
 		read()
 	}

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/trailpoll/trailpoll/agent/agenttest/runtest"
 )
 
 // shared is what the tests of a run share: the program, built once, and one S3
@@ -32,14 +33,7 @@ func TestMain(m *testing.M) {
 		defer func() { _ = os.RemoveAll(dir) }()
 		shared.dir = dir
 		shared.program = sync.OnceValues(func() (string, error) {
-			path := filepath.Join(dir, "trailpoll")
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-			defer cancel()
-			out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/trailpoll/trailpoll/cmd/trailpoll").CombinedOutput()
-			if err != nil {
-				return "", fmt.Errorf("building the program: %w\n%s", err, out)
-			}
-			return path, nil
+			return runtest.Build(context.Background(), dir)
 		})
 		var running *gateway
 		shared.server = sync.OnceValues(func() (g *gateway, err error) {

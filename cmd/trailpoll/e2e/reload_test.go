@@ -70,7 +70,7 @@ func TestE2E_Invariant1_Reload(t *testing.T) {
 	other := &settings{dir: t.TempDir(), file: conf.file}
 	other.write(t, "", source("drain", b, "", ""), web.output(""))
 	c.signal(syscall.SIGHUP)
-	await(t, 10*time.Second, "the state directory stays", func() bool { return strings.Contains(string(c.log.bytes()), "state_dir can't change from") })
+	await(t, 10*time.Second, "the state directory stays", func() bool { return strings.Contains(string(c.Log()), "state_dir can't change from") })
 
 	write(conf, 100)
 	await(t, 2*time.Minute, "all records", func() bool { return web.tally.Received() >= records })

@@ -176,7 +176,7 @@ secret_access_key = "env:%s"
 		want := objects * (k + 1) / (kills + 2)
 		await(t, 3*time.Minute, fmt.Sprintf("%d objects of the re-sync", want), func() bool { return came.olds() >= want })
 		ups = append(ups, up{began, time.Now()})
-		c.kill()
+		c.Kill()
 		if n := came.olds(); n == objects {
 			t.Errorf("kill %d came too late", k+1)
 		}
@@ -194,8 +194,8 @@ secret_access_key = "env:%s"
 			Schema int
 			Jobs   json.RawMessage
 		}
-		if err := json.Unmarshal(out.stdout.Bytes(), &answer); err != nil || answer.Schema != 1 || json.Unmarshal(answer.Jobs, &all) != nil {
-			t.Fatalf("%v: %s", err, out.stdout.String())
+		if err := json.Unmarshal(out.Stdout.Bytes(), &answer); err != nil || answer.Schema != 1 || json.Unmarshal(answer.Jobs, &all) != nil {
+			t.Fatalf("%v: %s", err, out.Stdout.String())
 		}
 		return all
 	}
@@ -239,14 +239,14 @@ secret_access_key = "env:%s"
 	}
 
 	out := conf.code(t, 0, time.Minute, resync("--json")...)
-	if second := jobs()[1]; second.Objects != 0 || second.Passed != objects || !strings.Contains(out.stdout.String(), `"state":"done"`) {
-		t.Errorf("the second run says %+v and printed %s", second, out.stdout.String())
+	if second := jobs()[1]; second.Objects != 0 || second.Passed != objects || !strings.Contains(out.Stdout.String(), `"state":"done"`) {
+		t.Errorf("the second run says %+v and printed %s", second, out.Stdout.String())
 	}
 	stopped(t, c)
 	// Without an agent the command does the work itself, and has nothing to do.
 	out = conf.code(t, 0, time.Minute, resync()...)
-	if !strings.Contains(out.stdout.String(), "0 objects sent") {
-		t.Errorf("the third run printed %s", out.stdout.String())
+	if !strings.Contains(out.Stdout.String(), "0 objects sent") {
+		t.Errorf("the third run printed %s", out.Stdout.String())
 	}
 	if n := came.total() - objects; n != repeated {
 		t.Errorf("the second and the third run sent %d records", n-repeated)

@@ -217,7 +217,7 @@ func TestReceivers_Invariant2_RELPRepeatsLittle(t *testing.T) {
 		last := r.Size(r.listener)
 		await(t, time.Minute, "the drain goes on", func() bool { return r.Size(r.listener) > last+r.size/(times*4) })
 		if killed[run] = i%3 != 2; killed[run] {
-			c.kill()
+			c.Kill()
 		} else {
 			stopped(t, c)
 		}

@@ -208,7 +208,7 @@ func TestE2E_Invariant8_Big(t *testing.T) {
 	began := time.Now()
 	c := conf.start(t, "run")
 	await(t, 50*time.Second, "all records", func() bool { return web.tally.Received() >= records })
-	took, peak := time.Since(began), c.peak()
+	took, peak := time.Since(began), c.Measure()
 	t.Logf("%d records, %d MB stored, %d MB inflated: %v, at most %d MiB of memory",
 		records, stored/1e6, inflated/1e6, took.Round(time.Millisecond), peak>>20)
 	if peak >= ceiling {
@@ -268,7 +268,7 @@ func TestE2E_Invariant5_Errors(t *testing.T) {
 		if told.Kind != s.kind || !strings.Contains(told.Remedy, s.remedy) {
 			t.Errorf("%s: it is said to be %q, remedy %q; want %q, and a remedy that speaks of %q", name, told.Kind, told.Remedy, s.kind, s.remedy)
 		}
-		if !bytes.Contains(c.log.bytes(), []byte("source "+name+":")) {
+		if !bytes.Contains(c.Log(), []byte("source "+name+":")) {
 			t.Errorf("%s: it is not named at the end", name)
 		}
 	}
@@ -305,7 +305,7 @@ func TestE2E_Invariant12_SecondAgent(t *testing.T) {
 	first := conf.start(t, "run")
 	await(t, 20*time.Second, "the first runs", func() bool { return first.says("trailpoll begins") })
 	second := conf.code(t, 4, 5*time.Second, "run")
-	if said := string(second.log.bytes()); !strings.Contains(said, fmt.Sprintf("process %d", first.cmd.Process.Pid)) {
+	if said := string(second.Log()); !strings.Contains(said, fmt.Sprintf("process %d", first.Pid())) {
 		t.Errorf("the first is not named: %s", said)
 	}
 	stopped(t, first)

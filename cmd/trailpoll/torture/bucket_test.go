@@ -17,6 +17,13 @@ import (
 	"github.com/trailpoll/trailpoll/agent/agenttest/s3test"
 )
 
+// S3 and the receiver have addresses of their own: calls come from 127.0.0.1, and
+// could take the port of one that is down.
+const (
+	s3Host  = "127.0.0.2"
+	webHost = "127.0.0.3"
+)
+
 const (
 	bucketName = "torture"
 	homeRegion = "eu-central-1"
@@ -64,15 +71,16 @@ type bucket struct {
 	weather *weather
 	addr    string
 
-	step atomic.Int64 // of its clock, nanoseconds
+	step  atomic.Int64 // of its clock, nanoseconds
+	brief bool         // no connection is kept, so that each request looks up the name
 
 	mu     sync.Mutex
 	server *http.Server
 	wire   *wire
 }
 
-func newBucket(w *weather) (*bucket, error) {
-	b := &bucket{weather: w, addr: "127.0.0.1:0"}
+func newBucket(w *weather, brief bool) (*bucket, error) {
+	b := &bucket{weather: w, addr: s3Host + ":0", brief: brief}
 	b.store = s3test.New(s3test.Config{
 		AccessKey: accessKey, Region: homeRegion,
 		Now: func() time.Time { return time.Now().Add(time.Duration(b.step.Load())) },
@@ -82,7 +90,17 @@ func newBucket(w *weather) (*bucket, error) {
 	return b, b.up()
 }
 
-func (b *bucket) url() string { return "http://" + b.addr }
+// url is where it is, by a name or ("") by its address.
+func (b *bucket) url(name string) string { return "http://" + named(name, b.addr) }
+
+// named is an address with a name for its host, if there is one.
+func named(name, addr string) string {
+	if name == "" {
+		return addr
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	return net.JoinHostPort(name, port)
+}
 
 // up begins to listen, where it listened before.
 func (b *bucket) up() error {
@@ -97,7 +115,8 @@ func (b *bucket) up() error {
 	}
 	b.addr = ln.Addr().String()
 	srv := &http.Server{Handler: b.store, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
-	b.server, b.wire = srv, newWire(ln)
+	srv.SetKeepAlivesEnabled(!b.brief)
+	b.server, b.wire = srv, newWire(ln, b.weather.notice)
 	wire := b.wire
 	go func() { _ = srv.Serve(wire) }()
 	return nil
@@ -127,6 +146,18 @@ func (b *bucket) change(kind string) error {
 	return nil
 }
 
+// cut breaks all connections; new ones are taken.
+func (b *bucket) cut() error {
+	b.mu.Lock()
+	there := b.server != nil && !b.wire.vanished()
+	b.mu.Unlock()
+	if !there {
+		return nil
+	}
+	b.down()
+	return b.up()
+}
+
 // down breaks all connections; new ones are refused.
 func (b *bucket) down() {
 	b.mu.Lock()
@@ -144,6 +175,9 @@ func (b *bucket) close() {
 
 // fault is what goes wrong with one request.
 func (b *bucket) fault(op, _, _ string, _ int) s3test.Fault {
+	if b.step.Load() != 0 {
+		b.weather.notice()
+	}
 	kind, rng := b.weather.now()
 	f, ok := faultOf(kind, op, rng)
 	if ok {

@@ -26,6 +26,8 @@ const (
 	stateFlipped = "state flipped"
 	stateDeleted = "state deleted"
 	readOnly     = "state read-only" // drawn apart
+	lives        = "lives on"        // no fault
+	memoryLimit  = "memory limit"    // of all the agent's runs of a round
 )
 
 // Some are drawn more often than others.
@@ -65,6 +67,9 @@ type plan struct {
 	s3, out []phase
 	sys     []phase // nil: there is no syslog output
 	relp    bool    // of the syslog output
+	dns     []phase // nil: the servers are named by their addresses
+	limit   int64   // of the agent's memory, page cache included; 0 = none
+	lives   bool    // the agent is not ended before all is healed
 	actions []action
 	writes  []write
 
@@ -124,6 +129,7 @@ func draw(seed uint64, now time.Time) *plan {
 	}
 	p.workload(rng, now)
 	p.apart(rand.New(rand.NewPCG(seed, 4)))
+	p.system(rand.New(rand.NewPCG(seed, 5)))
 	return p
 }
 
@@ -144,9 +150,9 @@ func (p *plan) apart(rng *rand.Rand) {
 	switch rng.IntN(8) {
 	case 0:
 		add(&p.s3, s3Vanished, time.Second)
-	case 1, 2, 3:
+	case 1, 2, 3, 4:
 		all := slices.Sorted(maps.Keys(steps))
-		add(&p.s3, all[rng.IntN(len(all))], time.Second)
+		add(&p.s3, all[p.seed%uint64(len(all))], time.Second)
 	}
 	if rng.IntN(4) == 0 {
 		i := rng.IntN(len(p.actions))
@@ -157,6 +163,29 @@ func (p *plan) apart(rng *rand.Rand) {
 		}
 	}
 	p.relp = p.sys != nil && rng.IntN(2) == 0
+}
+
+// system draws what the agent's system does to it, and whether it lives through
+// all of the round.
+func (p *plan) system(rng *rand.Rand) {
+	if rng.IntN(3) == 0 {
+		p.limit = []int64{64 << 20, 96 << 20}[rng.IntN(2)]
+	}
+	if rng.IntN(3) == 0 {
+		p.dns = forecast(rng, dnsKinds, rough)
+	}
+	if p.lives = rng.IntN(4) == 0; !p.lives {
+		return
+	}
+	for i := range p.actions {
+		a := &p.actions[i]
+		a.kill = false
+		switch a.kind {
+		case stop, diskFull, noFiles:
+		default:
+			a.kind = lives
+		}
+	}
 }
 
 // workload draws the objects and when each is written.

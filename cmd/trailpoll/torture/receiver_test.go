@@ -38,6 +38,7 @@ const (
 	outStranger    = "another certificate"
 	outGarbage     = "no HTTP"
 	outVanished    = "half-open: the peer vanishes" // drawn apart
+	outRefuses     = "400 for one record"           // drawn with the objects
 )
 
 var outKinds = []string{
@@ -66,6 +67,7 @@ type web struct {
 	poison  map[digest]bool // records that are refused, each by itself
 	forGood bool            // ... also when all is healed
 	latency time.Duration   // of answers, at most, until all is healed
+	name    string          // of its host; "" = by its address, else few connections are kept
 
 	mu      sync.Mutex
 	http    *receivertest.HTTP
@@ -75,8 +77,8 @@ type web struct {
 	healed  atomic.Bool
 }
 
-func newWeb(dir string, w *weather, j *journal, p *plan) (*web, error) {
-	r := &web{weather: w, journal: j, poison: p.poison, forGood: p.poisonForGood, latency: p.latency}
+func newWeb(dir, name string, w *weather, j *journal, p *plan) (*web, error) {
+	r := &web{weather: w, journal: j, poison: p.poison, forGood: p.poisonForGood, latency: p.latency, name: name, addr: webHost + ":0"}
 	if p.secure {
 		ca, err := receivertest.NewCA()
 		if err != nil {
@@ -94,7 +96,7 @@ func (r *web) listen(ca *receivertest.CA) error {
 	h, err := receivertest.NewHTTP(receivertest.HTTPConfig{
 		Listen: r.addr, CA: ca, Answer: r.answer,
 		Wire: func(ln net.Listener) net.Listener {
-			r.wire = newWire(ln)
+			r.wire = newWire(ln, r.weather.notice)
 			return r.wire
 		},
 	})
@@ -149,6 +151,7 @@ func (r *web) change(kind string) error {
 				if err != nil {
 					return
 				}
+				r.weather.notice()
 				_, _ = io.WriteString(c, "220 mail.example.com ESMTP\r\n")
 				_ = c.Close()
 			}
@@ -171,6 +174,17 @@ func (r *web) close() {
 
 // answer decides on a request and notes what it took.
 func (r *web) answer(q *receivertest.Request) receivertest.Answer {
+	a := r.decide(q)
+	if r.name != "" && q.Number%8 == 0 {
+		if a.Header == nil {
+			a.Header = http.Header{}
+		}
+		a.Header.Set("Connection", "close")
+	}
+	return a
+}
+
+func (r *web) decide(q *receivertest.Request) receivertest.Answer {
 	run, err := strconv.Atoi(q.Header.Get("X-Run"))
 	if err != nil || q.Header.Get("Authorization") != "Bearer "+token {
 		r.weather.hit("request without its headers")
@@ -178,7 +192,7 @@ func (r *web) answer(q *receivertest.Request) receivertest.Answer {
 	}
 	for _, raw := range q.Records {
 		if r.poison[digestOf(raw)] && (r.forGood || !r.healed.Load()) {
-			r.weather.hit("400 for one record")
+			r.weather.hit(outRefuses)
 			return receivertest.Answer{Status: http.StatusBadRequest}
 		}
 	}
@@ -237,19 +251,20 @@ func (r *web) answer(q *receivertest.Request) receivertest.Answer {
 func (r *web) output(lines string) string {
 	scheme, tls := "http", ""
 	if r.ca != nil {
-		scheme, tls = "https", fmt.Sprintf("[output.tls]\nca_file = %q\n", r.caFile)
+		scheme, tls = "https", fmt.Sprintf("[output.tls]\nca_file = %q\nserver_name = \"localhost\"\n", r.caFile)
 	}
 	return fmt.Sprintf(`
 [[output]]
 name = "web"
 type = "https"
 url = "%s://%s/ingest"
+allow_http = true
 token = "env:%s"
 headers = { X-Run = "env:%s" }
 timeout = %q
 batch_wait = "50ms"
 %s
-%s`, scheme, r.addr, tokenInEnv, runInEnv, outTimeout, lines, tls)
+%s`, scheme, named(r.name, r.addr), tokenInEnv, runInEnv, outTimeout, lines, tls)
 }
 
 // sys is a receiver of syslog over TCP, or over RELP, which answers each message.
@@ -311,7 +326,7 @@ func isReset(err error) bool {
 	return ok
 }
 
-func (s *sys) output() string {
+func (s *sys) output(name string) string {
 	transport := `transport = "tcp"
 confirm_delay = "300ms"`
 	if s.relp {
@@ -324,5 +339,5 @@ type = "syslog"
 addresses = [%q]
 max_message = "2MiB"
 %s
-`, s.syslog.Addr(), transport)
+`, named(name, s.syslog.Addr()), transport)
 }

@@ -26,7 +26,8 @@ const (
 
 // result is what a round adds to the campaign's sum.
 type result struct {
-	faults   *counts
+	drawn    *counts // faults, by kind
+	faults   *counts // those that somebody met
 	web, sys verdict
 	relp     bool // sys is over RELP
 	kills    int
@@ -43,9 +44,14 @@ type round struct {
 	program string
 	plan    *plan
 	rng     *rand.Rand
-	faults  *counts
+	drawn   *counts // faults
+	faults  *counts // those that came about
+	able    *abilities
 
 	dir    string
+	world  world  // of the agent
+	names  *names // nil: addresses have no names
+	group  *group // nil: its memory is not limited
 	disk   *disk
 	bucket *bucket
 	web    *web
@@ -58,15 +64,17 @@ type round struct {
 	runs     int
 	kills    int
 	peak     int64
-	damaged  bool // the state was, and the agent may say so and end once
+	anon     int64 // of peak, about: what is no file
+	base     held  // what a fresh agent holds
+	damaged  bool  // the state was, and the agent may say so and end once
 	children []*child
 }
 
 // play draws a round and plays it; now is the time that its stamps go by.
-func play(t *testing.T, program string, seed uint64, now time.Time) result {
+func play(t *testing.T, program string, able *abilities, seed uint64, now time.Time) result {
 	began := time.Now()
 	r := &round{
-		t: t, program: program, plan: draw(seed, now), rng: rand.New(rand.NewPCG(seed, 1)), faults: newCounts(),
+		t: t, program: program, plan: draw(seed, now), rng: rand.New(rand.NewPCG(seed, 1)), drawn: newCounts(), faults: newCounts(), able: able,
 		dir: t.TempDir(), webIn: newJournal(), sysIn: newJournal(),
 	}
 	defer func() {
@@ -74,17 +82,18 @@ func play(t *testing.T, program string, seed uint64, now time.Time) result {
 			seed, time.Since(began).Seconds(), r.plan.objects, r.plan.kinds,
 			r.plan.connections, r.plan.batch, r.plan.format, r.plan.compression, r.plan.secure, r.plan.latency, r.plan.downloads, r.plan.sys != nil, r.plan.relp)
 		t.Logf("seed %d: the agent: %v", seed, r.plan.actions)
-		t.Logf("seed %d: S3: %v; web: %v; sys: %v", seed, r.plan.s3, r.plan.out, r.plan.sys)
-		t.Logf("seed %d: faults: %v", seed, r.faults)
+		t.Logf("seed %d: S3: %v; web: %v; sys: %v; DNS: %v; memory limit %d MiB", seed, r.plan.s3, r.plan.out, r.plan.sys, r.plan.dns, r.plan.limit>>20)
+		t.Logf("seed %d: faults: %v; most memory %d MiB, of which %d were no file's", seed, r.faults, r.peak>>20, r.anon>>20)
 		if t.Failed() {
 			t.Errorf("seed %d: to see it again: TRAILPOLL_SEED=%d TRAILPOLL_TORTURE_AT=%s TRAILPOLL_TORTURE=1s", seed, seed, now.Format(time.RFC3339))
 			for _, c := range r.children[max(0, len(r.children)-4):] {
-				t.Logf("the last lines of run %d:\n%s", c.run, c.last(25))
+				t.Logf("the last lines of run %d:\n%s", c.run, c.Last(25))
 			}
 			r.keep(seed)
 		}
 	}()
 	r.set()
+	r.fresh()
 	r.suffer()
 	r.heal()
 	return r.check()
@@ -104,14 +113,38 @@ func (r *round) set() {
 	r.disk, err = newDisk(filepath.Join(r.dir, "state"))
 	r.must(err)
 	r.t.Cleanup(r.disk.close)
-	began := time.Now()
 	weather := func(name string, phases []phase, n uint64) *weather {
-		return &weather{seed: r.plan.seed + n<<40, began: began, phases: phases, faults: r.faults, name: name}
+		r.drawn.forecasts(name, phases)
+		return &weather{seed: r.plan.seed + n<<40, phases: phases, faults: r.faults, name: name}
 	}
-	r.bucket, err = newBucket(weather("s3", r.plan.s3, 1))
+	r.must(os.Mkdir(r.temp(), 0o700))
+	if r.able.names && r.plan.dns != nil {
+		r.names, err = newNames(weather("dns", r.plan.dns, 4))
+		r.must(err)
+		r.t.Cleanup(r.names.close)
+		r.must(r.names.resolvConf(r.dir, &r.world))
+	}
+	if r.able.group && r.plan.limit > 0 {
+		r.group, err = newGroup(fmt.Sprintf("trailpoll-torture-%d-%d", os.Getpid(), r.plan.seed), r.plan.limit)
+		r.must(err)
+		r.t.Cleanup(r.group.close)
+		r.world.add("echo $$ >'%s'", r.group.procs())
+		r.drawn.add("agent: " + memoryLimit)
+	}
+	// name is the server's, in a round where they have names.
+	name := func(n string) string {
+		if r.names == nil {
+			return ""
+		}
+		return n
+	}
+	r.bucket, err = newBucket(weather("s3", r.plan.s3, 1), r.names != nil)
 	r.must(err)
 	r.t.Cleanup(r.bucket.close)
-	r.web, err = newWeb(r.dir, weather("web", r.plan.out, 2), r.webIn, r.plan)
+	if len(r.plan.poison) > 0 {
+		r.drawn.add("web: " + outRefuses)
+	}
+	r.web, err = newWeb(r.dir, name(webName), weather("web", r.plan.out, 2), r.webIn, r.plan)
 	r.must(err)
 	r.t.Cleanup(r.web.close)
 	outputs := r.web.output(fmt.Sprintf("connections = %d\nbatch_records = %d\ncompression = %q\nformat = %q",
@@ -120,12 +153,13 @@ func (r *round) set() {
 		r.sys, err = newSys(weather("sys", r.plan.sys, 3), r.sysIn, r.plan.relp)
 		r.must(err)
 		r.t.Cleanup(r.sys.close)
-		outputs += r.sys.output()
+		outputs += r.sys.output(name(sysName))
 	}
 	r.config = filepath.Join(r.dir, "trailpoll.toml")
 	r.must(os.WriteFile(r.config, fmt.Appendf(nil, `[agent]
 state_dir = %q
 memory = "32MiB"
+listen = "127.0.0.1:0"
 drain_timeout = %q
 downloads = %d
 
@@ -135,6 +169,7 @@ bucket = %q
 prefix = %q
 region = %q
 endpoint = %q
+allow_http = true
 path_style = true
 start = "2023-01-01"
 refresh = "200ms"
@@ -145,19 +180,34 @@ discovery = "2s"
 type = "static"
 access_key_id = %q
 secret_access_key = "env:%s"
-%s`, r.disk.dir, drainTimeout, r.plan.downloads, bucketName, r.plan.prefix, homeRegion, r.bucket.url(),
+%s`, r.disk.dir, drainTimeout, r.plan.downloads, bucketName, r.plan.prefix, homeRegion, r.bucket.url(name(s3Name)),
 		accessKey, secretInEnv, outputs), 0o600))
 	r.t.Cleanup(func() {
 		if r.child != nil {
-			r.child.kill()
+			r.child.Kill()
 		}
 	})
 }
 
+// weathers are those of all servers.
+func (r *round) weathers() []*weather {
+	all := []*weather{r.bucket.weather, r.web.weather}
+	if r.sys != nil {
+		all = append(all, r.sys.weather)
+	}
+	if r.names != nil {
+		all = append(all, r.names.weather)
+	}
+	return all
+}
+
+// temp is the agent's folder for temporary files.
+func (r *round) temp() string { return filepath.Join(r.dir, "tmp") }
+
 // begin starts the agent.
 func (r *round) begin(args ...string) {
 	r.runs++
-	c, err := begin(r.program, r.config, r.runs, args...)
+	c, err := begin(r.program, r.config, r.temp(), r.world, r.runs, args...)
 	r.must(err)
 	r.child = c
 	r.children = append(r.children, c)
@@ -165,30 +215,54 @@ func (r *round) begin(args ...string) {
 
 // ended takes note of a child that is gone.
 func (r *round) ended() {
-	r.peak = max(r.peak, r.child.peak)
-	for _, w := range r.child.wrong() {
+	r.peak = max(r.peak, r.child.Measure())
+	r.anon = max(r.anon, r.child.Anonymous())
+	for _, w := range r.child.Wrong() {
 		r.t.Errorf("run %d: %s", r.child.run, w)
 	}
+	r.read(r.child)
 	r.child = nil
+}
+
+// read counts the faults that only the agent's log shows to have been met.
+func (r *round) read(c *child) {
+	met := map[string]bool{}
+	for _, line := range c.Lines() {
+		if strings.Contains(line, "connection refused") {
+			met["s3: "+s3Down] = met["s3: "+s3Down] || strings.Contains(line, r.bucket.addr)
+			met["web: "+outDown] = met["web: "+outDown] || strings.Contains(line, r.web.addr)
+		}
+		if strings.Contains(line, "no space left on device") {
+			met["agent: "+diskFull] = true
+		}
+		if strings.Contains(line, "too many open files") {
+			met["agent: "+noFiles] = true
+		}
+	}
+	for name, yes := range met {
+		if yes {
+			r.faults.add(name)
+		}
+	}
 }
 
 // kill ends the agent by force.
 func (r *round) kill() {
 	r.webIn.kill(r.child.run)
 	r.sysIn.kill(r.child.run)
-	r.child.kill()
+	r.child.Kill()
 	r.kills++
 	r.ended()
 }
 
 // term stops the agent in order.
 func (r *round) term() {
-	if !r.child.signal(syscall.SIGTERM) {
+	if !r.child.Signal(syscall.SIGTERM) {
 		r.alone()
 		return
 	}
-	if code, late := r.child.wait(stopsWithin); late || code != 0 {
-		r.t.Errorf("run %d: exit %d after SIGTERM, in time: %t; want 0\n%s", r.child.run, code, !late, r.child.last(30))
+	if code, late := r.child.Wait(stopsWithin); late || code != 0 {
+		r.t.Errorf("run %d: exit %d after SIGTERM, in time: %t; want 0\n%s", r.child.run, code, !late, r.child.Last(30))
 	}
 	r.ended()
 }
@@ -196,8 +270,7 @@ func (r *round) term() {
 // alone is for an agent that ended though nobody told it to. It may once, after
 // its state was damaged, if it says so.
 func (r *round) alone() {
-	<-r.child.ended
-	code, said := r.child.cmd.ProcessState.ExitCode(), r.child.last(20)
+	code, said := r.child.Code(), r.child.Last(20)
 	if r.damaged && strings.Contains(said, "checkpoint") {
 		r.damaged = false
 		r.faults.add("agent: ended by damage of its state")
@@ -214,8 +287,8 @@ func (r *round) alone() {
 
 // lasts waits, and reports false if the agent ended meanwhile.
 func (r *round) lasts(d time.Duration) bool {
-	if pass(r.child.ended, d) && !r.child.gone() {
-		r.child.measure()
+	if pass(r.child.Ended(), d) && !r.child.Gone() {
+		r.child.Measure()
 		return true
 	}
 	r.disk.free()
@@ -228,9 +301,8 @@ func (r *round) suffer() {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	began := time.Now()
-	r.bucket.weather.began, r.web.weather.began = began, began
-	if r.sys != nil {
-		r.sys.weather.began = began
+	for _, w := range r.weathers() {
+		w.begin(began)
 	}
 	for len(r.plan.writes) > 0 && r.plan.writes[0].at == 0 {
 		r.write()
@@ -286,7 +358,14 @@ func (r *round) act(a action) {
 			return
 		}
 	}
-	r.faults.add("agent: " + a.kind)
+	switch a.kind {
+	case lives:
+	case diskFull, noFiles: // its log shows whether they are met
+		r.drawn.add("agent: " + a.kind)
+	default:
+		r.drawn.add("agent: " + a.kind)
+		r.faults.add("agent: " + a.kind)
+	}
 	switch a.kind {
 	case kill:
 		r.kill()
@@ -296,22 +375,22 @@ func (r *round) act(a action) {
 		// The second comes before the first is done, or finds nobody.
 		r.webIn.kill(r.child.run)
 		r.sysIn.kill(r.child.run)
-		r.child.signal(syscall.SIGTERM)
-		pass(r.child.ended, 100*time.Millisecond)
-		r.child.signal(syscall.SIGTERM)
-		if code, late := r.child.wait(stopsWithin); late || code > 1 {
+		r.child.Signal(syscall.SIGTERM)
+		pass(r.child.Ended(), 100*time.Millisecond)
+		r.child.Signal(syscall.SIGTERM)
+		if code, late := r.child.Wait(stopsWithin); late || code > 1 {
 			r.t.Errorf("run %d: exit %d after two SIGTERM, in time: %t; want 0 or 1", r.child.run, code, !late)
 		}
 		r.ended()
 	case stop:
 		from := time.Now()
-		r.child.signal(syscall.SIGSTOP)
+		r.child.Signal(syscall.SIGSTOP)
 		pass(nil, a.last)
 		if a.kill {
 			r.kill()
 			return
 		}
-		r.child.signal(syscall.SIGCONT)
+		r.child.Signal(syscall.SIGCONT)
 		// When it wakes, a request may have timed out and been answered.
 		r.webIn.lose(from.Add(-justNow), time.Now())
 	case diskFull:
@@ -335,7 +414,9 @@ func (r *round) act(a action) {
 			r.refused()
 		}
 	case noFiles:
-		r.must(r.child.limitFiles(uint64(r.child.files() + r.rng.IntN(3))))
+		// What is open stays open; connections that break find no file again.
+		r.must(r.child.LimitFiles(uint64(r.child.Files()/2 + r.rng.IntN(3))))
+		r.must(r.bucket.cut())
 		if !r.lasts(a.last) {
 			return
 		}
@@ -343,7 +424,7 @@ func (r *round) act(a action) {
 			r.kill()
 			return
 		}
-		r.must(r.child.limitFiles(4096))
+		r.must(r.child.LimitFiles(4096))
 	case stateCut, stateFlipped, stateDeleted:
 		run := r.child.run
 		if a.kill {
@@ -363,10 +444,10 @@ func (r *round) act(a action) {
 func (r *round) refused() {
 	r.must(r.disk.writable(false))
 	r.begin("run")
-	code, late := r.child.wait(stopsWithin)
-	if said := string(r.child.log.bytes()); late || code != 1 || !strings.Contains(said, "state_dir") || !strings.Contains(said, "read-only") {
+	code, late := r.child.Wait(stopsWithin)
+	if said := string(r.child.Log()); late || code != 1 || !strings.Contains(said, "state_dir") || !strings.Contains(said, "read-only") {
 		r.t.Errorf("run %d: invariant 12: a state that can't be written to: exit %d, in time: %t; want 1, and its reason\n%s",
-			r.child.run, code, !late, r.child.last(20))
+			r.child.run, code, !late, r.child.Last(20))
 	}
 	r.ended()
 	r.must(r.disk.writable(true))
@@ -374,13 +455,14 @@ func (r *round) refused() {
 
 // heal mends everything and has the agent finish.
 func (r *round) heal() {
-	r.bucket.weather.clear()
-	r.web.weather.clear()
-	if r.sys != nil {
-		r.sys.weather.clear()
+	for _, w := range r.weathers() {
+		w.clear()
 	}
 	r.web.healed.Store(true)
 	r.disk.free()
+	if r.child != nil {
+		r.worn()
+	}
 	if r.child != nil {
 		if r.lasts(time.Duration(r.rng.Int64N(int64(time.Second)))) {
 			r.term()
@@ -399,13 +481,13 @@ func (r *round) finish(args ...string) {
 	}
 	for {
 		r.begin(args...)
-		code, late := r.child.wait(healsWithin)
-		if !late && code != want && r.damaged && strings.Contains(r.child.last(20), "checkpoint") {
+		code, late := r.child.Wait(healsWithin)
+		if !late && code != want && r.damaged && strings.Contains(r.child.Last(20), "checkpoint") {
 			r.alone()
 			continue
 		}
 		if late || code != want {
-			r.t.Errorf("%v: exit %d, in time: %t; want %d\n%s", args, code, !late, want, r.child.last(40))
+			r.t.Errorf("%v: exit %d, in time: %t; want %d\n%s", args, code, !late, want, r.child.Last(40))
 		}
 		r.ended()
 		return
@@ -415,7 +497,7 @@ func (r *round) finish(args ...string) {
 // check holds what arrived against what was written.
 func (r *round) check() result {
 	res := result{
-		faults: r.faults, kills: r.kills, runs: r.runs, peak: r.peak,
+		drawn: r.drawn, faults: r.faults, kills: r.kills, runs: r.runs, peak: r.peak,
 		bound: 2 * r.plan.connections * r.plan.batch, parked: len(r.plan.parked), relp: r.plan.relp,
 	}
 	res.web = r.webIn.judge(r.plan.web)
@@ -450,8 +532,16 @@ func (r *round) check() result {
 	for at, reason := range got {
 		r.t.Errorf("%+v is parked as %q, and nothing is wrong with it", at, reason)
 	}
-	for _, name := range r.disk.leftovers() {
-		r.t.Errorf("left behind in the state's directory: %s", name)
+	for _, name := range append(r.disk.leftovers(), r.leftovers()...) {
+		r.t.Errorf("left behind: %s", name)
+	}
+	if r.group != nil {
+		peak, killed := r.group.use()
+		r.t.Logf("memory limit of %d MiB: %d MiB at most, page cache and state included", r.plan.limit>>20, peak>>20)
+		r.faults.add("agent: " + memoryLimit)
+		if killed > 0 {
+			r.t.Errorf("invariant 8: the system ended the agent %d times for taking more than %d MiB of memory", killed, r.plan.limit>>20)
+		}
 	}
 	return res
 }
@@ -481,7 +571,7 @@ func (r *round) keep(seed uint64) {
 	}
 	for _, c := range r.children {
 		name := filepath.Join(dir, fmt.Sprintf("%d-%02d.log", seed, c.run))
-		if err := os.WriteFile(name, c.log.bytes(), 0o600); err != nil {
+		if err := os.WriteFile(name, c.Log(), 0o600); err != nil {
 			r.t.Error(err)
 		}
 	}

@@ -49,8 +49,10 @@ type weather struct {
 	name   string
 
 	mu      sync.Mutex
+	begun   bool
 	cleared bool
 	n       uint64
+	stands  string // of a standing kind, while it was not met
 }
 
 // now is the kind of fault that meets a request, "" if none does, with the
@@ -59,9 +61,9 @@ func (w *weather) now() (kind string, rng *rand.Rand) {
 	w.mu.Lock()
 	w.n++
 	rng = rand.New(rand.NewPCG(w.seed, w.n))
-	cleared := w.cleared
+	fair := !w.begun || w.cleared
 	w.mu.Unlock()
-	if cleared {
+	if fair {
 		return "", rng
 	}
 	since := time.Since(w.began)
@@ -93,13 +95,31 @@ func (w *weather) switches(done <-chan struct{}, change func(kind string)) {
 		if !pass(done, time.Until(w.began.Add(p.from))) {
 			return
 		}
-		w.hit(p.kind)
+		w.stand(p.kind)
 		change(p.kind)
 		more := pass(done, time.Until(w.began.Add(p.to)))
 		change("")
+		w.stand("")
 		if !more {
 			return
 		}
+	}
+}
+
+func (w *weather) stand(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stands = kind
+}
+
+// notice counts the standing kind that somebody met, once.
+func (w *weather) notice() {
+	w.mu.Lock()
+	kind := w.stands
+	w.stands = ""
+	w.mu.Unlock()
+	if kind != "" {
+		w.hit(kind)
 	}
 }
 
@@ -117,6 +137,13 @@ func pass(done <-chan struct{}, d time.Duration) bool {
 
 // hit counts a fault that came about.
 func (w *weather) hit(kind string) { w.faults.add(w.name + ": " + kind) }
+
+// begin begins the phases; before it nothing goes wrong.
+func (w *weather) begin(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.began, w.begun = at, true
+}
 
 // clear ends all that goes wrong.
 func (w *weather) clear() {
@@ -145,8 +172,17 @@ func (c *counts) merge(other *counts) {
 	}
 }
 
+// forecasts counts the phases that were drawn for the server of a name.
+func (c *counts) forecasts(name string, all []phase) {
+	for _, p := range all {
+		c.add(name + ": " + p.kind)
+	}
+}
+
 // all is how many there are by all names.
 func (c *counts) all() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, m := range c.of {
 		n += m
 	}

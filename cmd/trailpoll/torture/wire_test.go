@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,19 +19,23 @@ import (
 // then met with silence.
 type wire struct {
 	net.Listener
+	met   func()        // somebody calls, or speaks to a peer that vanished
 	gone  chan struct{} // closed when it vanishes
 	once  sync.Once
 	mu    sync.Mutex
 	conns []*net.TCPConn
 }
 
-func newWire(ln net.Listener) *wire { return &wire{Listener: ln, gone: make(chan struct{})} }
+func newWire(ln net.Listener, met func()) *wire {
+	return &wire{Listener: ln, met: met, gone: make(chan struct{})}
+}
 
 func (w *wire) Accept() (net.Conn, error) {
 	c, err := w.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
+	w.met()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t, ok := c.(*net.TCPConn); ok {
@@ -73,6 +78,9 @@ type wireConn struct {
 func (c *wireConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.wire.vanished() {
+		if n > 0 {
+			c.wire.met()
+		}
 		<-c.closed
 		return 0, net.ErrClosed
 	}
@@ -81,6 +89,7 @@ func (c *wireConn) Read(p []byte) (int, error) {
 
 func (c *wireConn) Write(p []byte) (int, error) {
 	if c.wire.vanished() {
+		c.wire.met()
 		return len(p), nil
 	}
 	return c.Conn.Write(p)
@@ -97,7 +106,8 @@ func TestVanish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWire(ln)
+	var met atomic.Int64
+	w := newWire(ln, func() { met.Add(1) })
 	defer func() { _ = w.Close() }()
 	here, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
 	if err != nil {
@@ -111,6 +121,9 @@ func TestVanish(t *testing.T) {
 	b := make([]byte, 1)
 	if _, err := here.Write(b); err != nil {
 		t.Fatal(err)
+	}
+	if n := met.Load(); n != 1 {
+		t.Errorf("met %d times, want the call", n)
 	}
 	if _, err := there.Read(b); err != nil {
 		t.Fatal(err)
@@ -143,5 +156,8 @@ func TestVanish(t *testing.T) {
 	_ = here.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := here.Read(b); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("when the peer is back: %v, want a reset", err)
+	}
+	if n := met.Load(); n != 3 {
+		t.Errorf("met %d times, want the call, what came and what was written", n)
 	}
 }
