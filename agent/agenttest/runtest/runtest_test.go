@@ -30,7 +30,7 @@ func TestEnds(t *testing.T) {
 	if code, late := shell(t, Config{}, "exit 3").Wait(time.Minute); code != 3 || late {
 		t.Errorf("exit %d, late %t", code, late)
 	}
-	p := shell(t, Config{}, "read x <&2")
+	p := shell(t, Config{}, "exec /bin/sleep 60")
 	if p.Gone() || p.Files() == 0 || p.Measure() == 0 {
 		t.Errorf("gone %t, %d files, %d bytes", p.Gone(), p.Files(), p.Measure())
 	}
