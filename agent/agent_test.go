@@ -19,14 +19,10 @@ func TestOnceDeliversWhatIsThere(t *testing.T) {
 				w.put(stream(s), now.Add(-time.Duration(i)*time.Hour), 1+i*7)
 			}
 		}
-		if r := w.once(); len(r.Unfinished) > 0 {
-			t.Errorf("unfinished: %v", r.Unfinished)
-		}
+		w.finish()
 		w.complete("siem", 0)
 		sends := w.outputs["siem"].Sends()
-		if r := w.once(); len(r.Unfinished) > 0 {
-			t.Errorf("unfinished: %v", r.Unfinished)
-		}
+		w.finish()
 		if n := w.outputs["siem"].Sends(); n != sends {
 			t.Errorf("a second run sent %d batches", n-sends)
 		}

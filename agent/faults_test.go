@@ -221,15 +221,11 @@ func failurePoint(t *testing.T, op string, done bool, seed uint64, resync bool) 
 		w.resync(agent.ResyncOrder{From: now.Add(-62 * day), To: now})
 	}
 	armed = true
-	if r := w.once(); len(r.Unfinished) > 0 {
-		t.Errorf("unfinished: %v", r.Unfinished)
-	}
+	w.finish()
 	if op == "cut" {
 		// Some are cut four times in a row, and parked: they heal.
 		w.bucket.Fail = nil
-		if r := w.once(); len(r.Unfinished) > 0 {
-			t.Errorf("unfinished: %v", r.Unfinished)
-		}
+		w.finish()
 	}
 	if p := w.parked(); len(p) > 0 {
 		t.Errorf("parked: %v", parkReasons(p))
@@ -270,9 +266,7 @@ func TestInvariant1And2_Crash(t *testing.T) {
 					w.checkWatermarks()
 				}
 				t.Logf("%d crashes; the worst repeats %d records", crashes, most)
-				if r := w.once(); len(r.Unfinished) > 0 {
-					t.Errorf("unfinished: %v", r.Unfinished)
-				}
+				w.finish()
 				w.complete("siem", (crashes+1)*bound)
 				w.checkWatermarks()
 			})
@@ -599,9 +593,7 @@ func TestInvariant8_VeryManyRecords(t *testing.T) {
 		}
 		w.bucket.Put(w.key(stream(2), now), zip(`{"Records":[`+strings.Repeat("1,", n)+`1]}`))
 		w.put(stream(2), now, 3)
-		if r := w.once(); len(r.Unfinished) > 0 {
-			t.Errorf("unfinished: %v", r.Unfinished)
-		}
+		w.finish()
 		w.complete("siem", 0)
 		whole := 0
 		for _, e := range w.parked() {

@@ -252,11 +252,7 @@ func TestInvariant1_ResyncTakesOverFromCancelled(t *testing.T) {
 		s := &agenttest.Stream{Delay: time.Minute}
 		w.streams = map[string]*agenttest.Stream{"siem": s}
 		w.outputs["siem"] = &s.Output
-		w.put(stream(1), time.Now(), 1)
-		w.once()
-		at := time.Now().Add(-60 * day)
-		w.old(stream(1), at, 100)
-		order := agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
+		_, order := w.longAgo(100)
 		first := w.resync(order)
 		w.resync(order)
 		w.working(func(a *agent.Agent) {

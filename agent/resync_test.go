@@ -52,13 +52,25 @@ func (w *world) only(id progress.ResyncID) agent.Result {
 	return w.toItsEnd(func(c *agent.Config) { c.Only = id })
 }
 
-// put old writes objects with stamps of a day long past, written then.
+// old writes objects with stamps of a day long past, written then.
 func (w *world) old(s progress.Stream, at time.Time, objects int) {
 	for i := range objects {
 		stamp := at.Add(time.Duration(i) * 5 * time.Minute)
 		key := w.key(s, stamp)
 		w.bucket.PutAt(key, w.object(key, 3), stamp.Add(2*time.Minute))
 	}
+}
+
+// longAgo has the agent begin, and then puts objects where only a re-sync looks:
+// beyond the late horizon and before start. It returns when they were written,
+// and an order that takes them all in.
+func (w *world) longAgo(objects int) (at time.Time, order agent.ResyncOrder) {
+	w.t.Helper()
+	w.put(stream(1), time.Now(), 1)
+	w.once()
+	at = time.Now().Add(-60 * day)
+	w.old(stream(1), at, objects)
+	return at, agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
 }
 
 // What is missing is brought, from before start and from beyond the late
@@ -81,9 +93,7 @@ func TestResyncBringsWhatIsMissing(t *testing.T) {
 		}
 		o := agent.ResyncOrder{From: now.Add(-101 * day), To: now.Add(-9 * day)}
 		first := w.resync(o)
-		if r := w.once(); len(r.Unfinished) > 0 {
-			t.Error(r.Unfinished)
-		}
+		w.finish()
 		w.complete("siem", 0)
 		all := w.resyncs()
 		if len(all) != 1 || all[0].State != progress.ResyncDone || all[0].Count.Objects != 100 || all[0].Count.Passed != 0 {
@@ -206,10 +216,7 @@ func TestInvariant6_ResyncWaitsForHeldOutput(t *testing.T) {
 func TestInvariant5_ResyncParks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.put(stream(1), time.Now(), 1)
-		w.once()
-		at := time.Now().Add(-60 * day)
-		w.old(stream(1), at, 40)
+		at, order := w.longAgo(40)
 		bad := w.key(stream(1), at.Add(30*time.Minute))
 		w.bucket.PutAt(bad, []byte("no gzip"), at)
 		n := 0
@@ -222,7 +229,6 @@ func TestInvariant5_ResyncParks(t *testing.T) {
 			}
 			return agenttest.Failure{}
 		}
-		order := agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
 		w.resync(order)
 		w.once()
 		w.complete("siem", 0)
@@ -251,11 +257,7 @@ func TestInvariant5_ResyncParks(t *testing.T) {
 func TestInvariant3_ResyncFindsWhatAppearedSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.put(stream(1), time.Now(), 1)
-		w.once()
-		at := time.Now().Add(-60 * day)
-		w.old(stream(1), at, 30)
-		order := agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)}
+		at, order := w.longAgo(30)
 		w.resync(order)
 		w.once()
 		time.Sleep(50 * day) // the days after the start are beyond the late horizon, too

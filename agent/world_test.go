@@ -160,6 +160,14 @@ func (w *world) once() agent.Result {
 	return w.toItsEnd(func(c *agent.Config) { c.Once = true })
 }
 
+// finish is once, and nothing may stay unfinished.
+func (w *world) finish() {
+	w.t.Helper()
+	if r := w.once(); len(r.Unfinished) > 0 {
+		w.t.Errorf("unfinished: %v", r.Unfinished)
+	}
+}
+
 // toItsEnd runs an agent that ends by itself.
 func (w *world) toItsEnd(tune func(*agent.Config)) agent.Result {
 	w.t.Helper()
