@@ -82,31 +82,8 @@ func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		key := w.put(stream(1), time.Now(), 500)
-		bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
-		var down atomic.Bool
-		var sends atomic.Int64
-		refuse := refusing(named(&bad))
-		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-			if f := refuse(b); f.Err != nil {
-				return f
-			}
-			if sends.Add(1) > 8 {
-				down.Store(true)
-			}
-			if down.Load() {
-				return failure(fault.Held)
-			}
-			return agenttest.Failure{}
-		}
-		w.during(func() { time.Sleep(time.Minute) })
-		if p := w.parked(); len(p) != 1 || p[0].Record != 7 {
-			t.Fatalf("parked: %+v", p)
-		}
-		if n := len(w.outputs["siem"].Taken()); n >= 499 || n == 0 {
-			t.Fatalf("%d records were taken: the object is not in flight", n)
-		}
-		sends.Store(-1000000)
-		down.Store(false)
+		bad, heal := w.partlyTaken(key)
+		heal()
 		// The record is being tried again when the object is listed.
 		w.bucket.Fail = func(op, what string) agenttest.Failure {
 			switch {
@@ -121,6 +98,101 @@ func TestInvariant4_ParkedRecordOfAnObjectInFlight(t *testing.T) {
 		delete(w.want, bad)
 		w.complete("siem", 0)
 	})
+}
+
+// The same, while it is only found out that the record is to be tried again.
+func TestInvariant4_ParkedRecordOfAnObjectInFlightIsClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		key := w.put(stream(1), time.Now(), 500)
+		bad, heal := w.partlyTaken(key)
+		heal()
+		// The entries are read twice, from 0 to 10 s and from 10 to 20 s.
+		w.wrap = func(s store) agent.Checkpoint { return slowScan{s, 10 * time.Second} }
+		w.bucket.Fail = func(op, what string) agenttest.Failure {
+			if op == "list" && strings.HasSuffix(what, stream(1).Region+"/") {
+				time.Sleep(15 * time.Second)
+			}
+			return agenttest.Failure{}
+		}
+		w.once()
+		delete(w.want, bad)
+		w.complete("siem", 0)
+	})
+}
+
+// The same where it is a re-sync that lists the object.
+func TestInvariant1_ParkedRecordOfAnObjectInFlightOfAResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put(stream(1), time.Now(), 1)
+		w.once()
+		at := time.Now().Add(-60 * day)
+		key := w.key(stream(1), at)
+		w.bucket.PutAt(key, w.object(key, 500), at.Add(time.Minute))
+		w.resync(agent.ResyncOrder{From: at.Add(-day), To: at.Add(day)})
+		bad, heal := w.partlyTaken(key)
+		heal()
+		// The record is being tried again when the object is listed.
+		w.bucket.Fail = func(op, what string) agenttest.Failure {
+			switch {
+			case op == "get":
+				time.Sleep(20 * time.Second)
+			case strings.Contains(what, stream(1).Region+"/"):
+				time.Sleep(5 * time.Second)
+			}
+			return agenttest.Failure{}
+		}
+		w.once()
+		delete(w.want, bad)
+		w.complete("siem", 0)
+	})
+}
+
+// partlyTaken makes an object in flight: some of its records were taken, one is
+// parked by itself, and then the output was held. It returns the record's name,
+// and what makes the output well.
+func (w *world) partlyTaken(key string) (bad string, heal func()) {
+	w.t.Helper()
+	bad = fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
+	var down atomic.Bool
+	var sends atomic.Int64
+	refuse := refusing(named(&bad))
+	w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+		if f := refuse(b); f.Err != nil {
+			return f
+		}
+		if sends.Add(1) > 8 {
+			down.Store(true)
+		}
+		if down.Load() {
+			return failure(fault.Held)
+		}
+		return agenttest.Failure{}
+	}
+	had := len(w.outputs["siem"].Taken())
+	w.during(func() { time.Sleep(time.Minute) })
+	if p := w.parked(); len(p) != 1 || p[0].Record != 7 {
+		w.t.Fatalf("parked: %+v", p)
+	}
+	if n := len(w.outputs["siem"].Taken()) - had; n >= 499 || n == 0 {
+		w.t.Fatalf("%d records were taken: the object is not in flight", n)
+	}
+	return bad, func() {
+		sends.Store(-1000000)
+		down.Store(false)
+	}
+}
+
+// slowScan takes its time to say what is parked.
+type slowScan struct {
+	store
+	takes time.Duration
+}
+
+func (b slowScan) Parked(yield func(progress.Entry) bool) error {
+	time.Sleep(b.takes)
+	return b.store.Parked(yield)
 }
 
 // keeper keeps what it says.

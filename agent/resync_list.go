@@ -328,7 +328,17 @@ func (w *relist) take(page listing.Page, after string) (end string, err error) {
 // busy returns an object of the lane that is on its way, or nil. The stream's
 // mutex is held.
 func (l *lane) busy(position string) *target {
-	return cmp.Or(l.open[position], l.retrying[position], l.resyncing[position])
+	return cmp.Or(l.open[position], l.retryingWhole(position), l.resyncing[position])
+}
+
+// retryingWhole returns a parked object that is being tried again as a whole,
+// or nil. Single records that are say nothing of the others, nor does an attempt
+// that has not begun. The stream's mutex is held.
+func (l *lane) retryingWhole(position string) *target {
+	if t := l.retrying[position]; t != nil && t.retried(progress.WholeObject) >= 0 {
+		return t
+	}
+	return nil
 }
 
 // pass has it written down with the next commit how far a part is.
