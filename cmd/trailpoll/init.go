@@ -229,7 +229,11 @@ func writeFirst(c *cobra.Command, path string, a *answers) error {
 func tryFirst(c *cobra.Command, a *answers) error {
 	out := c.OutOrStdout()
 	if !a.check {
-		_, err := fmt.Fprintln(out, "look at it, and try it with: trailpoll check; then start the service")
+		named := ""
+		if f := c.Flag("config"); f.Changed {
+			named = " --config " + f.Value.String()
+		}
+		_, err := fmt.Fprintf(out, "look at it, and try it with: trailpoll check%s; then start the service\n", named)
 		return failed(err)
 	}
 	if _, err := fmt.Fprintf(out, "\n"); err != nil {
