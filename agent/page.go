@@ -101,13 +101,7 @@ func (l *lister) lookUp(files []listed, lanes []*lane) ([]standings, error) {
 	for i, x := range lanes {
 		known := make([]*target, len(files))
 		for n, position := range positions {
-			if t := x.open[position]; t != nil {
-				known[n] = t
-			} else if r := x.retrying[position]; r != nil && r.only == nil {
-				known[n] = r // the whole object; single records say nothing of the others
-			} else if z := x.resyncing[position]; z != nil {
-				known[n] = z
-			}
+			known[n] = x.busy(position)
 		}
 		all[i].known = known
 	}
