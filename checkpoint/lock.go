@@ -60,7 +60,7 @@ func awaitLock(f *os.File, dir string, timeout time.Duration, shared bool) (*dir
 			_ = f.Close()
 			return nil, &fault.Error{
 				Kind: fault.Misconfigured, Op: fmt.Sprintf("opening the state in %q", dir),
-				Err:  fmt.Errorf("%w, %s", ErrHeld, owner),
+				Err:  fmt.Errorf("%w: %s", ErrHeld, owner),
 				Hint: "stop the other agent, or give this one a state_dir of its own",
 			}
 		}
@@ -88,12 +88,12 @@ func (l *dirLock) release() error {
 func readOwner(f *os.File) string {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, 100))
 	if s := strings.TrimSpace(string(b)); err == nil && s != "" {
-		return fmt.Sprintf("held by %s", strings.Map(func(r rune) rune {
+		return strings.Map(func(r rune) rune {
 			if r < ' ' || r > '~' {
 				return -1
 			}
 			return r
-		}, s))
+		}, s)
 	}
-	return "held by an unknown process"
+	return "an unknown process"
 }

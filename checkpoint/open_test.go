@@ -30,7 +30,7 @@ func TestInvariant12_SecondAgentIsRefused(t *testing.T) {
 	s, _ := open(t, dir, Options{})
 	began := time.Now()
 	_, _, err := Open(dir, Options{})
-	if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("held by process %d since 2", os.Getpid())) {
+	if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("another agent: process %d since 2", os.Getpid())) {
 		t.Errorf("the second open says %v", err)
 	}
 	if fault.HintOf(err) == "" {
