@@ -104,7 +104,8 @@ func (o *Order) Changes(book ParkedBook, now time.Time, busy func(*progress.Entr
 		if o.Skip {
 			e.Skipped, e.Remark, e.NextTry = now, o.Remark, time.Time{}
 		} else {
-			e.Skipped, e.Remark, e.NextTry = time.Time{}, "", now
+			// Due by the clock of its own bucket, whatever now is by another.
+			e.Skipped, e.Remark, e.NextTry = time.Time{}, "", minTime(now, e.FirstSeen)
 		}
 		out.Done = append(out.Done, e)
 		return true

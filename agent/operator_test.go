@@ -352,3 +352,43 @@ func (b slowBook) Parked(yield func(progress.Entry) bool) error {
 	}
 	return err
 }
+
+// What an operator has tried again is tried again now, whatever the clocks of
+// other sources' stores say, or that of the machine where no agent ran.
+func TestInvariant5_OrderBesideASourceWithAnotherClock(t *testing.T) {
+	for _, atRest := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			ahead := &agenttest.Bucket{Skew: 5 * time.Hour}
+			w.tune = func(c *agent.Config) {
+				first := c.Sources[0]
+				first.Name, first.Bucket, first.Store = "first", "first", ahead
+				c.Sources = []agent.SourceConfig{first, c.Sources[0]}
+			}
+			key := w.key(stream(1), time.Now())
+			w.bucket.Put(key, []byte("no gzip"))
+			w.working(func(a *agent.Agent) {
+				time.Sleep(26 * time.Hour) // no more attempts by itself
+				w.bucket.Put(key, w.object(key, 10))
+				if !atRest {
+					if out, err := a.Order(t.Context(), agent.Order{All: true}); err != nil || len(out.Done) != 1 {
+						t.Fatalf("%+v, %v", out, err)
+					}
+					time.Sleep(2 * time.Minute)
+				}
+			})
+			if atRest {
+				o := agent.Order{All: true}
+				c, _, err := o.Changes(w.memory, time.Now().Add(5*time.Hour), func(*progress.Entry) bool { return false })
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.memory.Commit(c); err != nil {
+					t.Fatal(err)
+				}
+				w.during(func() { time.Sleep(2 * time.Minute) })
+			}
+			w.complete("siem", 0)
+		})
+	}
+}
