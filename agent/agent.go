@@ -166,6 +166,7 @@ func (a *Agent) leave(d *delivery) {
 
 // enter puts the lanes of an output into the listings.
 func (a *Agent) enter(d *delivery) {
+	a.settler.forgetOrdered(d.cfg.Name)
 	for _, s := range a.sources {
 		for _, st := range s.all() {
 			st.enter(d)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -136,7 +137,9 @@ func (a *Agent) Order(ctx context.Context, o Order) (*Ordered, error) {
 	// its being written. One whose attempt ends with this very commit is busy
 	// still.
 	err := a.settler.commitMade(ctx, func() (c *progress.Changes, err error) {
-		c, out, err = o.Changes(book, a.sources[0].now(), a.busy)
+		if c, out, err = o.Changes(book, a.sources[0].now(), a.busy); err == nil {
+			a.noteOrdered(out.Done)
+		}
 		return c, err
 	})
 	if err != nil {
@@ -157,6 +160,44 @@ func (a *Agent) Order(ctx context.Context, o Order) (*Ordered, error) {
 		}
 	}
 	return out, nil
+}
+
+// noteOrdered remembers what was ordered of entries whose output is held: an
+// attempt at one of them that had begun before may still come to an end, and
+// would write the entry down as it was.
+func (a *Agent) noteOrdered(done []progress.Entry) {
+	held := make(map[string]bool)
+	for _, d := range a.outputs {
+		held[d.cfg.Name] = d.isHeld()
+	}
+	a.settler.mu.Lock()
+	defer a.settler.mu.Unlock()
+	for _, e := range done {
+		if held[e.Lane.Output] {
+			a.settler.ordered[e.ID()] = e
+		}
+	}
+}
+
+// asOrdered puts what an operator has ordered of an entry into e, which the end
+// of an attempt writes down that was given up when its output was held.
+func (s *settler) asOrdered(t *target, e *progress.Entry) {
+	if !t.abandoned {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o, ok := s.ordered[e.ID()]; ok {
+		e.Skipped, e.Remark, e.NextTry = o.Skipped, o.Remark, o.NextTry
+	}
+}
+
+// forgetOrdered lets go of what was ordered while an output was held: no
+// attempt is left that began before.
+func (s *settler) forgetOrdered(output string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.ordered, func(_ progress.ParkedID, e progress.Entry) bool { return e.Lane.Output == output })
 }
 
 // busy reports whether a parked entry is being tried again now.

@@ -392,3 +392,56 @@ func TestInvariant5_OrderBesideASourceWithAnotherClock(t *testing.T) {
 		})
 	}
 }
+
+// An attempt is on its way when its output is held, and comes to an end after
+// the operator has said what is to become of the object: what was said holds.
+func TestOrderBesideAnAttemptThatIsGivenUp(t *testing.T) {
+	for _, skip := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			key := w.key(stream(1), time.Now())
+			w.bucket.Put(key, []byte("no gzip"))
+			w.put(stream(2), time.Now(), 1)
+			w.tune = func(c *agent.Config) {
+				c.Outputs[0].Connections = 5
+				c.Sources[0].Refresh, c.Sources[0].IdleRefresh = 2*time.Second, 2*time.Second
+			}
+			var down atomic.Bool
+			fails := heldWhile(&down)
+			w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+				if b.Records[0].Object.Key != key {
+					return fails(b)
+				}
+				time.Sleep(30 * time.Second)
+				if b.Records[0].Index == 100 {
+					return fails(b)
+				}
+				return agenttest.Failure{}
+			}
+			w.working(func(a *agent.Agent) {
+				time.Sleep(25 * time.Hour) // it is not tried any more by itself
+				w.bucket.Put(key, w.object(key, 250))
+				if _, err := a.Order(t.Context(), agent.Order{All: true}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				down.Store(true) // three batches of it are being sent
+				w.put(stream(2), time.Now(), 1)
+				time.Sleep(10 * time.Second)
+				out, err := a.Order(t.Context(), agent.Order{All: true, Skip: skip, Remark: "no"})
+				if err != nil || len(out.Done) != 1 {
+					t.Fatalf("%+v, %v", out, err)
+				}
+				time.Sleep(2 * time.Minute)
+				down.Store(false)
+				time.Sleep(time.Hour)
+			})
+			p := w.parked()
+			if !skip {
+				w.complete("siem", 0)
+			} else if len(p) != 1 || p[0].Skipped.IsZero() || p[0].Remark != "no" || p[0].Acked.Len() != 150 {
+				t.Errorf("it was skipped, and now: %+v", p)
+			}
+		})
+	}
+}

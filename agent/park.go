@@ -66,6 +66,7 @@ func (r *round) park(t *target, rec int, reason record.Reason, err error, at int
 		t.renewed[rec] = true
 	}
 	e.NextTry = nextTry(&e, now)
+	r.settler.asOrdered(t, &e)
 	r.changes.Park = append(r.changes.Park, e)
 	s.count.parked.Add(1)
 	l := s.log.Warn().Str("output", t.lane.id.Output).Str("key", t.entry.Key).Str("id", string(e.ID())).

@@ -56,6 +56,7 @@ type settler struct {
 	touched map[*lane]bool       // whose head moved without a settlement
 	passed  map[*resyncLane]bool // the same, of re-syncs
 	now     []*direct
+	ordered map[progress.ParkedID]progress.Entry // what operators said while an output is held
 	closed  bool
 
 	commits, settled int64 // guarded by mu, for summaries
@@ -71,7 +72,7 @@ type direct struct {
 }
 
 func newSettler(a *Agent) *settler {
-	s := &settler{agent: a, touched: make(map[*lane]bool), passed: make(map[*resyncLane]bool)}
+	s := &settler{agent: a, touched: make(map[*lane]bool), passed: make(map[*resyncLane]bool), ordered: make(map[progress.ParkedID]progress.Entry)}
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -350,6 +351,7 @@ func (r *round) partly(t *target) {
 	if i := t.retried(progress.WholeObject); i >= 0 {
 		e := t.retry[i]
 		e.Acked, e.ETag = t.acked.Clone(), t.etag
+		r.settler.asOrdered(t, &e)
 		r.changes.Park = append(r.changes.Park, e)
 	}
 }
