@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"log"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +55,25 @@ func (s *logSink) open(c config.Agent, stderr io.Writer) (zerolog.Logger, error)
 		s.close()
 	}
 	s.w, s.close = w, done
-	return zerolog.New(s).Level(level).With().Timestamp().Logger(), nil
+	logger := zerolog.New(s).Level(level).With().Timestamp().Logger()
+	log.SetFlags(0)
+	log.SetOutput(strayLines{logger})
+	return logger, nil
+}
+
+// strayLines takes what libraries say by Go's own log, which would go to
+// standard error as it is: net/http does so where a server speaks that was asked
+// nothing. What they quote is the other side's, and may be a record or a secret
+// that it sends back: it is left out (invariants 10 and 11).
+type strayLines struct{ log zerolog.Logger }
+
+// Write takes a line.
+func (s strayLines) Write(line []byte) (int, error) {
+	said, _, _ := strings.Cut(string(line), `"`)
+	const most = 200
+	said = strings.TrimSpace(strings.ToValidUTF8(said[:min(len(said), most)], ""))
+	s.log.Debug().Str("said", said).Msg("a library has something to say")
+	return len(line), nil
 }
 
 // Write writes a line to where the log goes now.
