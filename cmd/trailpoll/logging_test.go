@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trailpoll/trailpoll/agent/config"
 )
@@ -59,7 +60,12 @@ func TestInvariant10And11_WhatLibrariesSay(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 	close(answered)
-	text := <-out
+	var text string
+	select {
+	case text = <-out:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was logged")
+	}
 	if strings.Contains(text, "the-token") || strings.Contains(text, "eventID") || !strings.Contains(text, "Unsolicited response") {
 		t.Errorf("logged: %s", text)
 	}
