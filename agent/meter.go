@@ -6,15 +6,13 @@ import (
 	"time"
 )
 
-// meter counts what happened, by the second for the last minute and by the
-// minute for the last day.
+// meter counts what happened, by the second for the last minute.
 type meter struct {
 	total atomic.Int64
 
 	mu      sync.Mutex
 	began   time.Time // monotonic
 	seconds ring
-	minutes ring
 }
 
 // ring is the counts of the last len(n) periods; what is older is forgotten.
@@ -23,13 +21,10 @@ type ring struct {
 	last int64 // the newest period that is counted
 }
 
-const (
-	meterSeconds = 61
-	meterMinutes = 24*60 + 1
-)
+const meterSeconds = 61
 
 func newMeter() *meter {
-	return &meter{began: time.Now(), seconds: ring{n: make([]int64, meterSeconds)}, minutes: ring{n: make([]int64, meterMinutes)}}
+	return &meter{began: time.Now(), seconds: ring{n: make([]int64, meterSeconds)}}
 }
 
 // reach makes p the newest period.
@@ -59,7 +54,6 @@ func (m *meter) add(n int) {
 	defer m.mu.Unlock()
 	at := time.Since(m.began)
 	m.seconds.add(int64(at/time.Second), int64(n))
-	m.minutes.add(int64(at/time.Minute), int64(n))
 }
 
 // perSecond returns the rate of the last minute, or since the meter was made.
@@ -73,24 +67,6 @@ func (m *meter) perSecond() float64 {
 		sum += n
 	}
 	return float64(sum) / min(max(at.Seconds(), 1), meterSeconds)
-}
-
-// day returns the counts of the last day in steps of that many minutes, the
-// oldest first. What lies before the meter was made is left out.
-func (m *meter) day(step int) []int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.minutes.reach(int64(time.Since(m.began) / time.Minute))
-	var all []int64
-	newest := m.minutes.last
-	for end := newest + 1; end > 0 && newest-end < meterMinutes-1; end -= int64(step) {
-		sum := int64(0)
-		for p := max(0, end-int64(step), newest-meterMinutes+2); p < end; p++ {
-			sum += m.minutes.n[p%meterMinutes]
-		}
-		all = append([]int64{sum}, all...)
-	}
-	return all
 }
 
 // hourCount counts what happened in the last hour, in steps of five minutes.

@@ -297,12 +297,12 @@ func restingLane(
 
 // ParkedKey returns bucket and whole key of a parked entry.
 func ParkedKey(e *progress.Entry) (bucket, key string) {
-	bucket, prefix := SplitSourceID(e.Lane.Source)
+	bucket, prefix := splitSourceID(e.Lane.Source)
 	return bucket, cloudtrail.StreamPrefix(prefix, e.Lane.Stream) + e.Position
 }
 
-// SplitSourceID returns bucket and prefix of which SourceID has made id.
-func SplitSourceID(id progress.SourceID) (bucket, prefix string) {
+// splitSourceID returns bucket and prefix of which SourceID has made id.
+func splitSourceID(id progress.SourceID) (bucket, prefix string) {
 	for i := range len(id) {
 		if id[i] == '/' {
 			return string(id[:i]), string(id[i+1:])

@@ -320,20 +320,6 @@ func (d *delivery) status(parked *Tally) OutputStatus {
 	return st
 }
 
-// RateStep is the time between two values of OutputRates, in minutes.
-const RateStep = 10
-
-// OutputRates returns, for each output, how many records were acknowledged in
-// each ten minutes of the last day, the oldest first, as far as the agent has
-// run.
-func (a *Agent) OutputRates() map[string][]int64 {
-	all := make(map[string][]int64, len(a.outputs))
-	for _, d := range a.outputs {
-		all[d.cfg.Name] = d.sent.day(RateStep)
-	}
-	return all
-}
-
 // all returns what goes on, the oldest first; never nil.
 func (t *troubles) all() []Trouble {
 	t.mu.Lock()
