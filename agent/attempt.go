@@ -21,7 +21,11 @@ type attempt struct {
 	probe    bool                // the output is held, and this attempt goes on trying
 	answered bool                // the output took or refused something
 	taken    int                 // records taken
-	refused  int                 // records refused one by one
+
+	takes    uint64 // of the doubt, when the attempt began
+	doubting bool   // ... and whether there was doubt then
+	sample   bool   // the batch is a sample of what is in doubt
+	quick    bool   // all of the batch is in doubt: it is not found out what of it is refused
 }
 
 // verdict is what became of the records [from, to) of the batch.
@@ -30,19 +34,13 @@ type verdict struct {
 	kind     eventKind
 	reason   record.Reason
 	err      error
+	certain  bool                // with refused: the receiver was not asked
 	confirm  record.Confirmation // with acked: it is only once this says so
 }
 
 func (a *attempt) say(from, to int, k eventKind, r record.Reason, err error) {
 	if from < to {
 		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: k, reason: r, err: err})
-	}
-}
-
-// unsay takes back all verdicts: nothing is known to have been taken.
-func (a *attempt) unsay() {
-	for i := range a.verdicts {
-		a.verdicts[i].kind, a.verdicts[i].confirm = lost, nil
 	}
 }
 
@@ -58,23 +56,11 @@ func (a *attempt) send(ctx, abort context.Context, from, to int) {
 		}
 	}
 	err := a.until(ctx, abort, b)
-	if err == nil {
-		a.taken += to - from
-		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: acked, confirm: a.written})
-		return
-	}
-	kind := fault.KindOf(err)
-	if kind != fault.TooLarge && kind != fault.Refused {
-		a.say(from, to, lost, "", err)
-		return
-	}
-	if len(fault.RefusalsOf(err)) > 0 {
-		a.refuse(from, to, err)
+	if a.answer(from, to, err) {
 		return
 	}
 	if to-from == 1 {
-		a.refused++
-		a.say(from, to, refused, reasonOf(kind), err)
+		a.say(from, to, refused, reasonOf(fault.KindOf(err)), err)
 		return
 	}
 	half := from + (to-from)/2
@@ -82,25 +68,49 @@ func (a *attempt) send(ctx, abort context.Context, from, to int) {
 	a.send(ctx, abort, half, to)
 }
 
+// answer says what an answer means for the records [from, to). It returns false
+// where they were refused together, and it is not known which of them are meant.
+func (a *attempt) answer(from, to int, err error) bool {
+	kind := fault.KindOf(err)
+	switch {
+	case err == nil:
+		if a.written == nil {
+			a.taken += to - from
+		}
+		a.verdicts = append(a.verdicts, verdict{from: from, to: to, kind: acked, confirm: a.written})
+	case kind != fault.TooLarge && kind != fault.Refused:
+		a.say(from, to, lost, "", err)
+	case len(fault.RefusalsOf(err)) > 0:
+		a.refuse(from, to, err)
+	default:
+		return false
+	}
+	return true
+}
+
 // refuse notes that records of [from, to) were refused one by one, as err says,
-// and all others taken.
+// and all others taken. What was taken is said first: it bears witness for the
+// receiver, in the same answer.
 func (a *attempt) refuse(from, to int, err error) {
 	reason := reasonOf(fault.KindOf(err))
 	single := slices.SortedFunc(slices.Values(fault.RefusalsOf(err)), func(x, y fault.RecordRefusal) int { return x.Index - y.Index })
 	next := from
+	var no []verdict
 	for _, r := range single {
 		i := from + r.Index
 		if i < next || i >= to {
 			continue
 		}
-		a.refused++
 		a.say(next, i, acked, "", nil)
-		a.say(i, i+1, refused, reason, errors.New(r.Answer))
-		a.taken += i - next
+		no = append(no, verdict{from: i, to: i + 1, kind: refused, reason: reason, err: errors.New(r.Answer), certain: r.Unsent})
 		next = i + 1
 	}
 	a.say(next, to, acked, "", nil)
-	a.taken += to - next
+	a.verdicts = append(a.verdicts, no...)
+	if n := to - from - len(no); n > 0 {
+		a.taken += n
+		a.delivery.tookSome()
+	}
 }
 
 func reasonOf(k fault.Kind) record.Reason {
@@ -109,33 +119,6 @@ func reasonOf(k fault.Kind) record.Reason {
 	}
 	return record.Refused
 }
-
-// all delivers the batch. Where the receiver refuses each of many records and
-// takes none, it is not the records that are wrong: none of them is parked, and
-// the output is held.
-func (a *attempt) all(ctx, abort context.Context) {
-	d, n := a.delivery, len(a.load.batch.Records)
-	for try := 1; ; try++ {
-		a.send(ctx, abort, 0, n)
-		if n < refusedAll || a.refused < n {
-			return
-		}
-		a.unsay()
-		a.answered = false
-		first, _ := d.failed(&fault.Error{
-			Kind: fault.Held, Err: errRefusesAll,
-			Hint: "compare the output's format and url with what the receiver expects",
-		}, true)
-		a.probe = a.probe || first
-		if !a.probe || !sleep(ctx, expBackoff(try, firstProbe, maxProbe)) {
-			return
-		}
-		a.verdicts, a.refused = nil, 0
-	}
-}
-
-// errRefusesAll: one record after the other is refused and none taken.
-var errRefusesAll = errors.New("the receiver refuses every record")
 
 // until is the loop that retries, the only one. It returns nil when the batch
 // was taken, TooLarge or Refused for what the batch is, or another error when
@@ -154,7 +137,7 @@ func (a *attempt) until(ctx, abort context.Context, b *record.Batch) error {
 			return nil
 		case kind == fault.TooLarge || kind == fault.Refused:
 			a.answered = true
-			d.works()
+			d.answers()
 			return err
 		}
 		if abort.Err() != nil {
@@ -188,24 +171,24 @@ func (a *attempt) once(ctx context.Context, b *record.Batch) error {
 	began := time.Now()
 	defer func() { d.took.note(time.Since(began)) }()
 	w, ok := d.cfg.Output.(Confirmer)
-	if !ok || a.probe { // a probe has to know whether its records arrive
+	if !ok || a.probe || a.doubting { // these have to know whether their records arrive
 		err := d.cfg.Output.Send(ctx, b)
 		if err == nil {
-			d.works()
+			d.tookSome()
 		}
 		return err
 	}
 	var err error
 	if a.written, err = w.Write(ctx, b); err == nil && a.written == nil {
-		d.works()
+		d.tookSome()
 	}
 	return err
 }
 
-// events says of every target what became of its records.
-func (a *attempt) events(pieces []piece) []event {
+// events says of every target what became of its records, but for those that
+// are in doubt. why is what the receiver said of one of these.
+func (a *attempt) events(pieces []piece) (all []event, open []piece, why error) {
 	slices.SortFunc(a.verdicts, func(x, y verdict) int { return x.from - y.from })
-	var all []event
 	at, v := 0, 0 // at: the piece's first record in the batch
 	for _, p := range pieces {
 		end := at + p.to - p.from
@@ -215,6 +198,12 @@ func (a *attempt) events(pieces []piece) []event {
 			}
 			x := a.verdicts[v]
 			to := min(x.to, end)
+			if x.kind == doubted {
+				open = append(open, piece{target: p.target, from: p.from + i - at, to: p.from + to - at})
+				why = x.err
+				i = to
+				continue
+			}
 			all = append(all, event{
 				target: p.target, kind: x.kind, from: p.from + i - at, to: p.from + to - at,
 				reason: x.reason, err: x.err,
@@ -229,7 +218,7 @@ func (a *attempt) events(pieces []piece) []event {
 		}
 		at = end
 	}
-	return all
+	return all, open, why
 }
 
 // confirm waits until what was written is acknowledged. What is not confirmed
@@ -244,6 +233,8 @@ func (a *attempt) confirm(ctx context.Context) (failure error) {
 		}
 		switch err := v.confirm.Wait(ctx); {
 		case err == nil:
+			a.taken += v.to - v.from
+			a.delivery.tookSome()
 			a.say(v.from, v.to, acked, "", nil)
 		case len(fault.RefusalsOf(err)) > 0:
 			a.refuse(v.from, v.to, err)

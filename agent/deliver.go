@@ -24,8 +24,9 @@ const (
 	// maxRetryAfter bounds how long a receiver may ask to be left alone.
 	maxRetryAfter = 5 * time.Minute
 
-	// refusedAll: when a batch of at least so many records has all of them
-	// refused, one by one, it is the output that is wrong.
+	// refusedAll: of a batch that is taken in part, so many records may have been
+	// refused before the first was taken, to be parked without a second look. When
+	// so many are in doubt, the output counts as held.
 	refusedAll = 8
 )
 
@@ -41,8 +42,8 @@ type parcel struct {
 // piece is the part of a batch that is of one target.
 type piece struct {
 	target   *target
-	from, to int // record numbers in the object, half-open
-	chunk    *chunk
+	from, to int    // record numbers in the object, half-open
+	chunk    *chunk // nil where the records are copies
 }
 
 // delivery is one output at work: a queue of records that are in memory
@@ -72,6 +73,7 @@ type delivery struct {
 	noMore  bool          // nothing more is coming, so that no batch waits to get full
 	failing time.Time
 	lastErr error
+	doubt   doubt
 	sending int // senders between taking a batch and being done with it
 	// uncommitted is how many batches are confirmed, of a Confirmer, and not
 	// committed.
@@ -156,7 +158,7 @@ func (d *delivery) accepts() appetite {
 		return lagging
 	case d.hungry():
 		return hungry
-	case d.behind:
+	case d.behind, d.doubt.on():
 		return lagging
 	}
 	return full
@@ -187,7 +189,7 @@ func (d *delivery) put(p parcel) bool {
 		return false
 	}
 	p.at = time.Now()
-	if len(d.queue) == 0 && d.sending == 0 {
+	if len(d.queue) == 0 && d.sending == 0 && !d.doubt.on() {
 		d.acked.Store(int64(time.Since(d.agent.mono))) // it had nothing to do
 	}
 	d.queue = append(d.queue, p)
@@ -200,7 +202,7 @@ func (d *delivery) put(p parcel) bool {
 		time.AfterFunc(stepLook, d.watch)
 	}
 	if len(d.queue) == 1 || d.full() {
-		d.changed.Signal()
+		d.changed.Signal() // in doubt whoever is woken goes on
 	}
 	return true
 }
@@ -281,23 +283,34 @@ func (l *load) reset() {
 
 // next waits for a batch: a full one, or what there is when its first record
 // has waited long enough. ok is false when the output is stopped; room tells
-// that the output accepts more records than before.
-func (d *delivery) next(l *load) (ok, room bool) {
+// that the output accepts more records than before; sample, that the batch is of
+// what is in doubt.
+func (d *delivery) next(l *load) (ok, room, sample bool) {
 	l.reset()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for {
+		if !d.closed && d.doubt.on() {
+			ready, sample, wait := d.turn(l)
+			switch {
+			case !ready:
+				d.waitFor(wait)
+				continue
+			case sample:
+				d.sending++
+				d.flying.Add(int64(len(l.batch.Records)))
+				return true, false, true
+			}
+		}
 		switch {
 		case d.closed:
-			return false, false
+			return false, false, false
 		case len(d.queue) == 0:
 			d.changed.Wait()
 			continue
 		case !d.full() && !d.noMore:
 			if wait := d.cfg.BatchWait - time.Since(d.queue[0].at); wait > 0 {
-				t := time.AfterFunc(wait, d.changed.Broadcast)
-				d.changed.Wait()
-				t.Stop()
+				d.waitFor(wait)
 				continue
 			}
 		}
@@ -340,14 +353,24 @@ func (d *delivery) next(l *load) (ok, room bool) {
 	if d.records == 0 {
 		d.behind, d.heldUp = false, 0
 	}
-	return true, !wasHungry && d.hungry()
+	return true, !wasHungry && d.hungry(), false
+}
+
+// waitFor waits until something changes, or that long at most; with 0 as long
+// as it takes. mu is held.
+func (d *delivery) waitFor(wait time.Duration) {
+	if wait > 0 {
+		t := time.AfterFunc(wait, d.changed.Broadcast)
+		defer t.Stop()
+	}
+	d.changed.Wait()
 }
 
 // sender takes batches and delivers them.
 func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 	var l load
 	for {
-		ok, room := d.next(&l)
+		ok, room, sample := d.next(&l)
 		if !ok {
 			return
 		}
@@ -357,7 +380,7 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 		d.awaitCommits(abort)
 		select {
 		case d.tokens <- struct{}{}:
-			d.deliver(ctx, abort, &l, waiters)
+			d.deliver(ctx, abort, &l, sample, waiters)
 		case <-abort.Done():
 			d.flying.Add(-int64(len(l.batch.Records)))
 			l.free()
@@ -365,6 +388,9 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 		d.mu.Lock()
 		d.sending--
 		d.quiet.Broadcast()
+		if d.doubt.on() {
+			d.changed.Broadcast() // one at a time
+		}
 		d.mu.Unlock()
 	}
 }
@@ -390,28 +416,37 @@ func (d *delivery) committed(n int) {
 // free lets go of the memory of the batch's records.
 func (l *load) free() {
 	for i := range l.pieces {
-		l.pieces[i].chunk.release()
+		if c := l.pieces[i].chunk; c != nil {
+			c.release()
+		}
 		l.pieces[i].chunk = nil
 	}
 	clear(l.batch.Records) // an idle sender must not keep the last ones
 }
 
-// deliver sends a batch until the fate of each record is known. It holds a
-// token, which goes back when what was settled is committed; with a Confirmer,
-// when the batch is written.
-func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.WaitGroup) {
-	a := &attempt{delivery: d, load: l}
+// deliver sends a batch until the fate of each record is known, or in doubt. It
+// holds a token, which goes back when what was settled is committed; with a
+// Confirmer, when the batch is written.
+func (d *delivery) deliver(ctx, abort context.Context, l *load, sample bool, waiters *sync.WaitGroup) {
+	a := &attempt{delivery: d, load: l, sample: sample}
+	d.mu.Lock()
+	a.takes, a.doubting = d.doubt.takes, d.doubt.on()
+	d.mu.Unlock()
 	n := int64(len(l.batch.Records))
-	a.all(ctx, abort)
-	l.free()
+	if a.quick = a.doubting && a.known(l.pieces); a.quick {
+		a.look(ctx, abort)
+	} else {
+		a.send(ctx, abort, 0, int(n))
+	}
 	if a.probe {
 		_ = a.confirm(abort) // what it says is in the verdicts, too
+		l.free()
 		d.flying.Add(-n)
+		a.judge(l.pieces)
+		a.giveBack()
 		// The lanes come back when what the probe settled is durable: else
 		// they would find it open, and it would be sent again.
-		committed := make(chan struct{})
-		d.agent.settler.submit(group{a.events(l.pieces), func() { close(committed) }})
-		<-committed
+		d.commit(a, l.pieces)
 		<-d.tokens
 		if a.answered {
 			d.resume(abort)
@@ -419,11 +454,16 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 		return
 	}
 	if !slices.ContainsFunc(a.verdicts, func(v verdict) bool { return v.confirm != nil }) {
+		full := d.settle(a, l.pieces, func() { <-d.tokens })
+		l.free()
 		d.flying.Add(-n)
-		d.agent.settler.submit(group{a.events(l.pieces), func() { <-d.tokens }})
+		if full {
+			d.holdDoubted(ctx, abort)
+		}
 		return
 	}
 	// What is known of the batch from here on is which records it was of.
+	l.free()
 	<-d.tokens
 	pieces := slices.Clone(l.pieces)
 	a.load, a.sub = nil, record.Batch{}
@@ -434,11 +474,51 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, waiters *sync.Wa
 			return
 		}
 		d.committed(1)
-		d.agent.settler.submit(group{a.events(pieces), func() { d.committed(-1) }})
+		full := d.settle(a, pieces, func() { d.committed(-1) })
 		if err == nil {
-			d.works()
+			d.answers()
 		} else if first, _ := d.failed(err, false); first {
 			d.holdBlind(ctx, abort)
+			return
+		}
+		if full {
+			d.busy(1)
+			d.holdDoubted(ctx, abort)
+			d.busy(-1)
 		}
 	})
+}
+
+// settle hands over what became of a batch; done is called when it is durable.
+// full reports that so much is in doubt that the output has to be held.
+func (d *delivery) settle(a *attempt, pieces []piece, done func()) (full bool) {
+	a.judge(pieces)
+	events, open, why := a.events(pieces)
+	if len(open) > 0 {
+		var again bool
+		if again, full = d.suspect(a, open, why); again {
+			for _, p := range open {
+				d.repeats.Add(int64(p.to - p.from))
+				events = append(events, event{target: p.target, kind: lost, from: p.from, to: p.to})
+			}
+		}
+	}
+	d.agent.settler.submit(group{events, done})
+	return full
+}
+
+// commit makes durable what became of a batch before it returns.
+func (d *delivery) commit(a *attempt, pieces []piece) {
+	committed := make(chan struct{})
+	events, _, _ := a.events(pieces)
+	d.agent.settler.submit(group{events, func() { close(committed) }})
+	<-committed
+}
+
+// busy counts n more senders at work.
+func (d *delivery) busy(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sending += n
+	d.quiet.Broadcast()
 }

@@ -7,14 +7,41 @@ import (
 
 const whatSending = "sending"
 
-// works notes that the output answers.
-func (d *delivery) works() {
+// tookSome notes that the output took something. That ends all doubt in it.
+func (d *delivery) tookSome() {
 	d.acked.Store(int64(time.Since(d.agent.mono)))
 	d.mu.Lock()
-	failing := !d.failing.IsZero()
+	failing := !d.failing.IsZero() || d.doubt.on()
 	d.failing = time.Time{}
 	d.lastErr = nil
+	d.doubt.takes++
+	open := d.doubt.end()
+	if open != nil {
+		d.changed.Broadcast()
+	}
 	d.mu.Unlock()
+	if failing {
+		d.trouble.over(whatSending)
+	}
+	d.release(open)
+}
+
+// answers notes that the output answers, though with a refusal.
+func (d *delivery) answers() {
+	d.mu.Lock()
+	if d.held {
+		d.mu.Unlock()
+		return
+	}
+	failing := !d.failing.IsZero()
+	d.failing = time.Time{}
+	if d.doubt.on() {
+		d.mu.Unlock()
+		return
+	}
+	d.lastErr = nil
+	d.mu.Unlock()
+	d.acked.Store(int64(time.Since(d.agent.mono)))
 	if failing {
 		d.trouble.over(whatSending)
 	}
@@ -53,6 +80,7 @@ func (d *delivery) drop() {
 	}
 	d.queue, d.records, d.bytes = nil, 0, 0
 	d.behind, d.heldUp = false, 0
+	d.doubt.end() // its lanes were left, or are done with
 }
 
 // pause waits before the next attempt; it is cut short when the output is
@@ -106,12 +134,7 @@ func (d *delivery) holdBlind(ctx, abort context.Context) {
 	if !sleep(ctx, jitter(maxProbe/2)) {
 		return
 	}
-	d.mu.Lock()
-	d.sending++ // as a sender that resumes
-	d.mu.Unlock()
+	d.busy(1) // as a sender that resumes
 	d.resume(abort)
-	d.mu.Lock()
-	d.sending--
-	d.quiet.Broadcast()
-	d.mu.Unlock()
+	d.busy(-1)
 }

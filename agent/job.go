@@ -67,6 +67,13 @@ type target struct {
 	only    progress.Ranges
 	renewed map[int]bool // those of retry that are parked anew
 
+	// doubted are the records that the receiver refused, when it had taken
+	// something doubtedAt times: see doubt.go. suspected says that the target
+	// counts among its lane's failing for that.
+	doubted   progress.Ranges
+	doubtedAt uint64
+	suspected bool
+
 	total       int // records of the object; -1 until it has been read to its end
 	outstanding int // records handed to the output that have not come back
 	broken      *broken

@@ -102,6 +102,10 @@ func (l *lane) durable(t *target) {
 	if t.class != live {
 		l.older--
 	}
+	if t.suspected {
+		t.suspected = false
+		l.failing--
+	}
 	l.settledHere(t)
 }
 

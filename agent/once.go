@@ -156,7 +156,7 @@ func (st *stream) settledFor(l *lane) bool {
 func (d *delivery) idle() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.sending == 0
+	return d.sending == 0 && !d.doubt.on()
 }
 
 // rest notes that an output that works has nothing to do, if that is so: it is
@@ -164,7 +164,7 @@ func (d *delivery) idle() bool {
 func (d *delivery) rest() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.sending == 0 && !d.held && d.failing.IsZero() {
+	if d.sending == 0 && !d.held && !d.doubt.on() && d.failing.IsZero() {
 		d.acked.Store(int64(time.Since(d.agent.mono)))
 	}
 }

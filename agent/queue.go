@@ -324,6 +324,15 @@ func (q *queue) leave(out *delivery) {
 	q.changed.Broadcast()
 }
 
+// asideOf returns how many jobs wait for that output alone.
+func (q *queue) asideOf(out *delivery) (n int) {
+	a := q.aside[out]
+	for c := range a.n {
+		n += int(a.n[c].Load())
+	}
+	return n
+}
+
 // pickOf returns the next job of a class that can go, or nil. Where a stream's
 // oldest job can't go it looks to the next stream, so that each keeps its order.
 func (q *queue) pickOf(c class) *job {

@@ -68,8 +68,11 @@ type resyncs struct {
 // resync is one re-sync.
 type resync struct {
 	order progress.Resync // State, times and Count aside, never changed
-	over  atomic.Bool     // done, or cancelled: nothing of it is written any more
+	over  atomic.Bool     // done, or cancelled: nothing of it is written any more but that
 	count struct{ objects, passed, records, bytes atomic.Int64 }
+
+	ending  sync.Mutex        // one end at a time; guards unended
+	unended *progress.Changes // it is over, and this is still to be written down; else nil
 
 	mu    sync.Mutex // guards what follows; taken last
 	state progress.ResyncState
@@ -239,7 +242,9 @@ func (a *Agent) nudgeResyncs() {
 }
 
 // CancelResync ends a re-sync. What it has sent stays sent, and is remembered
-// by whole days. Of one that is over already it changes nothing.
+// by whole days. Of one that is over already it changes nothing. After an error
+// that the end could not be written down the re-sync sends no more in this
+// process, and goes on in the next one unless it is cancelled again.
 func (a *Agent) CancelResync(ctx context.Context, id progress.ResyncID) (ResyncStatus, error) {
 	r := a.resyncs
 	r.ordering.Lock()
@@ -257,27 +262,38 @@ func (a *Agent) CancelResync(ctx context.Context, id progress.ResyncID) (ResyncS
 	return a.resyncStatus(x), nil
 }
 
-// endResync ends a re-sync that is not over.
+// endResync ends a re-sync that is not over. What failed to be written down of
+// an end before is written down instead, whichever end that was.
 func (a *Agent) endResync(ctx context.Context, x *resync, how progress.ResyncState) error {
-	if x.over.Swap(true) {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if !x.over.Swap(true) {
+		changes := &progress.Changes{}
+		if how == progress.ResyncCancelled {
+			for _, s := range a.sources {
+				changes.Covered = append(changes.Covered, s.resyncer.abandon(x)...)
+			}
+		}
+		r := x.snapshot()
+		r.State, r.Ended = how, a.cfg.Now().UTC().Truncate(time.Second)
+		changes.Resyncs = []progress.Resync{r}
+		x.unended = changes
+	}
+	if x.unended == nil {
 		return nil
 	}
-	x.mu.Lock()
-	x.state, x.ended = how, a.cfg.Now().UTC().Truncate(time.Second)
-	x.mu.Unlock()
-	changes := progress.Changes{}
-	if how == progress.ResyncCancelled {
-		for _, s := range a.sources {
-			changes.Covered = append(changes.Covered, s.resyncer.abandon(x)...)
-		}
-	}
-	changes.Resyncs = []progress.Resync{x.snapshot()}
 	// A crash before this commit: the re-sync goes on where it was, and is to be
-	// cancelled again, or found to be done.
-	if err := a.resyncs.commit(ctx, &changes); err != nil {
+	// cancelled again, or found to be done. After an error it may be written
+	// down or not; doing so twice makes no difference.
+	if err := a.resyncs.commit(ctx, x.unended); err != nil {
 		return err
 	}
-	c := changes.Resyncs[0].Count
+	how = x.unended.Resyncs[0].State
+	c := x.unended.Resyncs[0].Count
+	x.mu.Lock()
+	x.state, x.ended = how, x.unended.Resyncs[0].Ended
+	x.mu.Unlock()
+	x.unended = nil
 	a.cfg.Log.Info().Stringer("resync", x.order.ID).Str("state", string(how)).Int64("objects", c.Objects).
 		Int64("records", c.Records).Int64("passed", c.Passed).Msg("re-sync ends")
 	a.nudgeResyncs()

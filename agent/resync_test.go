@@ -309,6 +309,78 @@ func TestResyncCancelledInTheMiddle(t *testing.T) {
 	})
 }
 
+// A cancellation that can't be written down says so, and the next one is made
+// good: done is done in the checkpoint, too, whether the first commit was lost or
+// only its answer was.
+func TestResyncCancelCommitFails(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		for _, running := range []bool{false, true} {
+			t.Run(fmt.Sprintf("done=%v/running=%v", done, running), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { resyncCancelCommitFails(t, done, running) })
+			})
+		}
+	}
+}
+
+func resyncCancelCommitFails(t *testing.T, done, running bool) {
+	w := newWorld(t)
+	w.put(stream(1), time.Now(), 1)
+	w.once()
+	at := time.Now().Add(-60 * day).Truncate(day)
+	w.old(stream(1), at, 2000)
+	w.bucket.Latency = 50 * time.Millisecond
+	w.resync(agent.ResyncOrder{From: at, To: at.AddDate(0, 0, 2)})
+	var fail atomic.Bool
+	w.wrap = func(s store) agent.Checkpoint {
+		return &faultyCheckpoint{store: s, t: t, fail: func() agenttest.Failure {
+			if !fail.Load() {
+				return agenttest.Failure{}
+			}
+			return agenttest.Failure{Err: errInjected, Done: done}
+		}}
+	}
+	cancel := func(a *agent.Agent) {
+		fail.Store(true)
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if _, err := a.CancelResync(ctx, 1); err == nil {
+			t.Error("it is cancelled, though nothing can be committed")
+		}
+		if all, err := a.Resyncs(); err != nil || all[0].State == progress.ResyncCancelled {
+			t.Errorf("it counts as cancelled before that is written down: %+v, %v", all, err)
+		}
+		fail.Store(false)
+		s, err := a.CancelResync(t.Context(), 1)
+		if err != nil || s.State != progress.ResyncCancelled || s.Ended.IsZero() {
+			t.Errorf("cancelled again: %+v, %v", s, err)
+		}
+		if r := w.memoryResyncs()[0]; r.State != progress.ResyncCancelled || r.Ended.IsZero() {
+			t.Errorf("the checkpoint has it as %+v", r)
+		}
+	}
+	if running {
+		w.during(func() {
+			time.Sleep(3 * time.Second)
+			cancel(w.agent)
+			taken := len(w.outputs["siem"].Taken())
+			time.Sleep(time.Hour)
+			if n := len(w.outputs["siem"].Taken()) - taken; n > 3*resyncAhead {
+				t.Errorf("%d records after it was cancelled", n)
+			}
+		})
+	} else {
+		a, err := agent.New(w.config(w.open()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel(a)
+	}
+	w.once()
+	if r := w.memoryResyncs()[0]; r.State != progress.ResyncCancelled {
+		t.Errorf("the next run has it as %+v", r)
+	}
+}
+
 // resyncAhead is how many objects at most a re-sync has settled ahead of its
 // watermark: what its window holds.
 const resyncAhead = 1000

@@ -286,7 +286,7 @@ func (r *resyncer) left() (busy bool, owed []*delivery) {
 			case done:
 			case denied:
 				waits = true
-			case l.out.isHeld():
+			case l.out.isHeld(), l.out.inDoubt():
 				owed = append(owed, l.out)
 				waits = true
 			default:

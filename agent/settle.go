@@ -22,6 +22,7 @@ const (
 	cut                       // `to` records were handed on, then the reading failed: again, later
 	gone                      // the object is not in the bucket any more
 	failed                    // the object can't be fetched: it is parked
+	doubted                   // [from, to) were refused, and it may be the receiver: no event yet
 )
 
 // event is one thing that happened to a target.

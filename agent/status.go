@@ -23,6 +23,7 @@ const (
 	// StateRetrying: the last attempt failed, in a way that may pass.
 	StateRetrying = "retrying"
 	// StateHeld: an output is left alone but for a probe; its lanes stand still.
+	// Or it refuses every record: what is new is tried, too.
 	StateHeld = "held"
 	// StateStopped: no agent runs.
 	StateStopped = "stopped"
@@ -302,15 +303,10 @@ func (d *delivery) status(parked *Tally) OutputStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st.Waiting = d.records
-	switch {
-	case d.held:
-		st.State = StateHeld
-	case !d.failing.IsZero():
-		st.State = StateRetrying
-	}
-	if st.State != StateOK {
-		if !d.failing.IsZero() {
-			since := d.failing.UTC()
+	var since time.Time
+	if st.State, since = d.state(); st.State != StateOK {
+		if !since.IsZero() {
+			since = since.UTC()
 			st.Since = &since
 		}
 		if d.lastErr != nil {
@@ -318,6 +314,23 @@ func (d *delivery) status(parked *Tally) OutputStatus {
 		}
 	}
 	return st
+}
+
+// state says how the output does, and since when it has not done well; mu is
+// held. One that refuses much counts as held, though its lanes go on: it takes
+// nothing, and is tried slowly.
+func (d *delivery) state() (state string, since time.Time) {
+	switch {
+	case d.held:
+		return StateHeld, d.failing
+	case d.doubt.on() && d.doubt.records >= refusedAll:
+		return StateHeld, d.doubt.since
+	case d.doubt.on():
+		return StateRetrying, d.doubt.since
+	case !d.failing.IsZero():
+		return StateRetrying, d.failing
+	}
+	return StateOK, time.Time{}
 }
 
 // all returns what goes on, the oldest first; never nil.

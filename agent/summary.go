@@ -44,14 +44,8 @@ func (a *Agent) summarize(ctx context.Context) {
 			now := d.sent.total.Load()
 			n := now - sent[d]
 			sent[d] = now
-			state := "ok"
 			d.mu.Lock()
-			switch {
-			case d.held:
-				state = "held"
-			case !d.failing.IsZero():
-				state = "retrying"
-			}
+			state, _ := d.state()
 			d.mu.Unlock()
 			d.log.Info().Str("state", state).Int64("records", n).Int64("records_per_second", int64(float64(n)/max(took, 0.001)+0.5)).
 				Msg("summary")

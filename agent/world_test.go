@@ -46,7 +46,8 @@ type world struct {
 	disk    bool // keep the state in a file, not in memory
 	memory  *checkpointtest.Memory
 	serial  int
-	bites   bool // the test wants objects to be lost
+	bites   bool         // the test wants objects to be lost
+	agent   *agent.Agent // that runs, in during
 }
 
 func newWorld(t *testing.T, outputs ...string) *world {
@@ -134,6 +135,7 @@ func (w *world) working(f func(*agent.Agent)) agent.Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.agent = a
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	type ended struct {

@@ -3,9 +3,11 @@ package agenttest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -52,10 +54,25 @@ func (o *Output) Send(ctx context.Context, b *record.Batch) error {
 		o.mu.Lock()
 		o.sends++
 		o.mu.Unlock()
+		if refused := fault.RefusalsOf(f.Err); len(refused) > 0 && len(refused) < len(b.Records) {
+			o.take(without(b, refused))
+		}
 		return f.Err
 	}
 	o.take(b)
 	return f.Err
+}
+
+// without returns the batch less the records that are refused: an error that
+// names some says that all others were taken.
+func without(b *record.Batch, refused []fault.RecordRefusal) *record.Batch {
+	var rest record.Batch
+	for i, r := range b.Records {
+		if !slices.ContainsFunc(refused, func(x fault.RecordRefusal) bool { return x.Index == i }) {
+			rest.Add(r)
+		}
+	}
+	return &rest
 }
 
 // take notes a batch as taken.

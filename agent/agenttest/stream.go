@@ -21,8 +21,9 @@ type Stream struct {
 	// Arrives says of each batch that is written but never confirmed whether
 	// it arrived all the same; nil = never.
 	Arrives func() bool
-	// Oversize, if not nil, says which records can't be taken.
-	Oversize func(r *record.Record) bool
+	// Oversize and Refuses, if not nil, say which records can't be taken, or are
+	// refused; it is said when the batch would be confirmed.
+	Oversize, Refuses func(r *record.Record) bool
 
 	mu      sync.Mutex
 	waiting []*confirmation
@@ -77,18 +78,20 @@ func (s *Stream) Write(ctx context.Context, b *record.Batch) (record.Confirmatio
 
 // arrive takes a batch, but for what is too large.
 func (s *Stream) arrive(b *record.Batch) error {
-	var small record.Batch
-	var large []fault.RecordRefusal
-	for i, r := range b.Records {
-		if s.Oversize != nil && s.Oversize(&r) {
-			large = append(large, fault.RecordRefusal{Index: i, Answer: "too large"})
-			continue
+	kind := fault.Refused
+	var refused []fault.RecordRefusal
+	for i := range b.Records {
+		switch r := &b.Records[i]; {
+		case s.Oversize != nil && s.Oversize(r):
+			kind = fault.TooLarge
+			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "too large"})
+		case s.Refuses != nil && s.Refuses(r):
+			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "no"})
 		}
-		small.Add(r)
 	}
-	s.take(&small)
-	if large != nil {
-		return &fault.Error{Kind: fault.TooLarge, Err: errors.New("too large"), Records: large}
+	s.take(without(b, refused))
+	if refused != nil {
+		return &fault.Error{Kind: kind, Err: errors.New("refused"), Records: refused}
 	}
 	return nil
 }

@@ -94,6 +94,9 @@ type Error struct {
 type RecordRefusal struct {
 	Index  int    // in Batch.Records
 	Answer string // what the receiver said, shortened, without the record's content
+	// Unsent: the receiver was not asked. The output knows by itself that the
+	// record can't be sent.
+	Unsent bool
 }
 
 // Error returns the operation and the cause, without the hint.

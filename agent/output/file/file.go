@@ -298,7 +298,7 @@ func lines(dst []byte, b *record.Batch, render Renderer) (out []byte, refused []
 		} else {
 			text, err := render.Append(out, &b.Records[i], 0)
 			if err != nil {
-				refused = append(refused, fault.RecordRefusal{Index: i, Answer: err.Error()})
+				refused = append(refused, fault.RecordRefusal{Index: i, Answer: err.Error(), Unsent: true})
 				if fault.KindOf(err) == fault.TooLarge {
 					kind = fault.TooLarge
 				}
@@ -308,7 +308,7 @@ func lines(dst []byte, b *record.Batch, render Renderer) (out []byte, refused []
 		}
 		if bytes.IndexByte(out[start:], '\n') >= 0 {
 			out = out[:start]
-			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "holds a line break"})
+			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "holds a line break", Unsent: true})
 			continue
 		}
 		out = append(out, '\n')

@@ -134,7 +134,7 @@ func (s *sheet) put(p []byte) {
 
 // refuse leaves out record i.
 func (s *sheet) refuse(i int, why string) {
-	s.refused = append(s.refused, fault.RecordRefusal{Index: i, Answer: why})
+	s.refused = append(s.refused, fault.RecordRefusal{Index: i, Answer: why, Unsent: true})
 }
 
 // of returns the form of record i, valid until the next call, or false if there

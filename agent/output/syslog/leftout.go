@@ -13,10 +13,10 @@ type leftOut struct {
 	tooLarge bool // one of them, at least
 }
 
-// add notes that the record at index was left out, and why. kind is
+// add notes that the record at index was not sent, and why. kind is
 // fault.TooLarge or fault.Refused.
 func (l *leftOut) add(index int, why string, kind fault.Kind) {
-	l.records = append(l.records, fault.RecordRefusal{Index: index, Answer: why})
+	l.records = append(l.records, fault.RecordRefusal{Index: index, Answer: why, Unsent: true})
 	l.tooLarge = l.tooLarge || kind == fault.TooLarge
 }
 
