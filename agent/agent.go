@@ -115,7 +115,7 @@ func (a *Agent) Run(ctx, abort context.Context) (Result, error) {
 	working.Go(func() { a.summarize(ctx) })
 	working.Go(func() { a.maintain(ctx) })
 	var result Result
-	if a.cfg.Once || a.cfg.Only != 0 {
+	if a.ends() {
 		working.Go(func() {
 			result.Unfinished = a.untilDone(ctx)
 			a.stop(errDone)

@@ -476,3 +476,57 @@ func locked(mu *sync.Mutex, f func(*record.Batch) agenttest.Failure) func(*recor
 		return f(b)
 	}
 }
+
+// A receiver that confirms later refuses all of the one batch that there is, of
+// which nothing is in memory any more: when it is mended, the batch is delivered
+// though nothing new comes.
+func TestInvariant5_ConfirmerMendedOnAQuietTrail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.withStream("siem")
+		p := w.makePicky("siem", false)
+		s.Fail, s.Refuses = nil, func(*record.Record) bool { return p.all.Load() }
+		p.all.Store(true)
+		w.put(stream(1), time.Now(), 50)
+		w.during(func() {
+			time.Sleep(2 * time.Hour)
+			p.all.Store(false)
+			time.Sleep(2 * time.Minute)
+			w.sorted("siem", p)
+		})
+	})
+}
+
+// While everything is refused, the receiver is asked by one sender and at a
+// modest pace, however much waits.
+func TestRefusingReceiverIsAskedSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.makePicky("siem", true)
+		var at, most atomic.Int64
+		w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+			if n := at.Add(1); p.calls.Load() > 4 { // the first come before anybody knows
+				most.Store(max(n, most.Load()))
+			}
+			defer at.Add(-1)
+			time.Sleep(50 * time.Millisecond)
+			return p.fail(b)
+		}
+		p.all.Store(true)
+		w.put(stream(1), time.Now(), 10000)
+		w.during(func() {
+			time.Sleep(30 * time.Second)
+			if n := p.calls.Load(); n > 80 {
+				t.Errorf("%d requests in half a minute", n)
+			}
+			time.Sleep(time.Hour)
+		})
+		if most.Load() != 1 {
+			t.Errorf("%d requests at once", most.Load())
+		}
+		// Each of the 100 batches once, and a sample of up to 8 every minute.
+		if n := p.calls.Load(); n > 100+9*70 {
+			t.Errorf("%d requests in an hour", n)
+		}
+	})
+}

@@ -15,6 +15,9 @@ const stuckAfter = 2 * time.Minute
 // lookAgain is the least time between two looks at whether all is done.
 const lookAgain = 10 * time.Millisecond
 
+// ends reports whether the run ends by itself, when its work is done.
+func (a *Agent) ends() bool { return a.cfg.Once || a.cfg.Only != 0 }
+
 // progressed nudges whoever waits for the work to be done.
 func (a *Agent) progressed() {
 	select {

@@ -242,7 +242,7 @@ const whatListing = "listing the bucket"
 // hopeless reports whether a run that is to end should wait no longer for a
 // source that has failed n times.
 func (s *source) hopeless(n int, err error) bool {
-	if !s.agent.cfg.Once {
+	if !s.agent.ends() {
 		return false
 	}
 	switch fault.KindOf(err) {
@@ -331,7 +331,7 @@ const listingQuiet = 15 * time.Second
 // backoff is how long to wait after the n-th failure in a row.
 func (s *source) backoff(n int, err error) time.Duration {
 	most := 5 * time.Minute
-	if s.agent.cfg.Once {
+	if s.agent.ends() {
 		most = 10 * time.Second
 	}
 	return max(expBackoff(n, time.Second, most), min(fault.RetryAfterOf(err), most))
