@@ -35,6 +35,7 @@ type verdict struct {
 	reason   record.Reason
 	err      error
 	certain  bool                // with refused: the receiver was not asked
+	unsure   bool                // with refused: it may be the receiver, though it takes others
 	confirm  record.Confirmation // with acked: it is only once this says so
 }
 
@@ -60,7 +61,13 @@ func (a *attempt) send(ctx, abort context.Context, from, to int) {
 		return
 	}
 	if to-from == 1 {
+		if fault.UnsureOf(err) { // by itself, and once more at once
+			if err = a.until(ctx, abort, b); a.answer(from, to, err) {
+				return
+			}
+		}
 		a.say(from, to, refused, reasonOf(fault.KindOf(err)), err)
+		a.verdicts[len(a.verdicts)-1].unsure = fault.UnsureOf(err)
 		return
 	}
 	half := from + (to-from)/2

@@ -21,7 +21,9 @@ import (
 //
 //   - A record is parked as refused when the same receiver took others of the
 //     batch; else when it was refused, another record was then taken, and it was
-//     refused once more. What was refused and not confirmed so is in doubt.
+//     refused once more. What was refused and not confirmed so is in doubt. Of an
+//     answer that may mean something else (fault.Error.Unsure) only the latter
+//     counts, and several times over.
 //   - What is in doubt stays open: not settled, not parked, out of memory but
 //     for where it is. The lanes go on, so that whatever is new is tried, too,
 //     by one sender, one batch at a time, up to doubtPace apart.
@@ -44,6 +46,9 @@ import (
 const (
 	// doubtPace is the longest time between two batches in doubt.
 	doubtPace = 2 * time.Second
+	// sureAfter is how often a record must have come into doubt, others being
+	// taken in between, to be parked for an answer that may mean something else.
+	sureAfter = 3
 	// sampleEach is how many records of a batch are kept to be tried again, and
 	// sampleBytes how large they may be together, unless it is one alone.
 	sampleEach  = 4
@@ -126,7 +131,7 @@ func (a *attempt) judge(pieces []piece) {
 	trust := first >= 0 && early < refusedAll && !a.doubting
 	var all []verdict
 	for i, v := range a.verdicts {
-		if v.kind != refused || v.certain || trust || first >= 0 && i > first && !a.quick {
+		if v.kind != refused || v.certain || !v.unsure && (trust || first >= 0 && i > first && !a.quick) {
 			all = append(all, v)
 			continue
 		}
@@ -155,7 +160,8 @@ func (a *attempt) judgePiece(v verdict, p piece, shift int) (all []verdict) {
 		x.from, x.to = i, i+1
 		switch {
 		case t.retried(rec) >= 0: // it was parked before
-		case t.doubted.Has(rec) && t.doubtedAt < a.takes && !a.quick: // others were taken since it was refused before
+		case t.doubted.Has(rec) && t.doubtedAt < a.takes && !a.quick && (!v.unsure || t.doubts >= sureAfter):
+			// Others were taken since it was refused before.
 		default:
 			x.kind = doubted
 			if n := len(all); n > 0 && all[n-1].kind == doubted {
@@ -165,8 +171,12 @@ func (a *attempt) judgePiece(v verdict, p piece, shift int) (all []verdict) {
 		}
 		all = append(all, x)
 	}
+	before := t.doubtedAt
 	for _, x := range all {
 		if x.kind == doubted {
+			if t.doubts == 0 || before < a.takes && t.doubtedAt == before {
+				t.doubts++
+			}
 			t.doubted = t.doubted.Add(x.from+shift, x.to+shift)
 			t.doubtedAt = a.takes
 		}

@@ -530,3 +530,44 @@ func TestRefusingReceiverIsAskedSlowly(t *testing.T) {
 		}
 	})
 }
+
+// A receiver answers some requests with what may mean that it refuses the records
+// or that it is unwell, and for a while all: none of its good records is parked,
+// and the bad ones are in the end.
+func TestInvariant5_UnsureRefusals(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.makePicky("siem", false)
+			rng := rand.New(rand.NewPCG(seed, 23))
+			var mu sync.Mutex
+			w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
+				mu.Lock()
+				defer mu.Unlock()
+				f := p.fail(b)
+				if f.Err != nil || rng.IntN(4) == 0 {
+					return agenttest.Failure{Err: &fault.Error{Kind: fault.Refused, Unsure: true, Err: errInjected}}
+				}
+				return f
+			}
+			w.during(func() {
+				for i := range 20 {
+					mu.Lock()
+					key := w.put(stream(i%2), time.Now(), 80)
+					for _, n := range []int{3, 40} {
+						p.bad[fmt.Sprintf("%s/%s#%d", bucketName, key, n)] = true
+					}
+					mu.Unlock()
+					p.all.Store(i%5 == 4)
+					time.Sleep(10 * time.Minute)
+				}
+				p.all.Store(false)
+				for range 6 {
+					w.put(stream(1), time.Now(), 5)
+					time.Sleep(10 * time.Minute)
+				}
+			})
+			w.sorted("siem", p)
+		})
+	}
+}

@@ -68,10 +68,11 @@ type target struct {
 	renewed map[int]bool // those of retry that are parked anew
 
 	// doubted are the records that the receiver refused, when it had taken
-	// something doubtedAt times: see doubt.go. suspected says that the target
-	// counts among its lane's failing for that.
+	// something doubtedAt times, and doubts how often that came about: see
+	// doubt.go. suspected says that the target counts among its lane's failing.
 	doubted   progress.Ranges
 	doubtedAt uint64
+	doubts    int
 	suspected bool
 
 	total       int // records of the object; -1 until it has been read to its end

@@ -88,6 +88,9 @@ type Error struct {
 	// Records are the records that can't be taken, with Refused and TooLarge.
 	// If there are any, all others of the batch were taken and acknowledged.
 	Records []RecordRefusal
+	// Unsure, with Refused: the receiver says the same when something is wrong
+	// with itself, so that one refusal of a record proves little.
+	Unsure bool
 }
 
 // RecordRefusal is one record of a batch that a receiver refused.
@@ -145,6 +148,12 @@ func RetryAfterOf(err error) time.Duration {
 		return e.RetryAfter
 	}
 	return 0
+}
+
+// UnsureOf reports whether a refusal may have another cause than the records.
+func UnsureOf(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Unsure
 }
 
 // RefusalsOf returns the records of a batch that were refused, where the

@@ -21,6 +21,7 @@ type answer struct {
 	from, to int // statuses, both included
 	ok       bool
 	kind     fault.Kind
+	unsure   bool // with Refused: it may be something that passes by itself
 	hint     string
 }
 
@@ -166,7 +167,7 @@ func (o *Output) refused(resp *http.Response, text []byte, records []record.Reco
 // classified makes the error.
 func (o *Output) classified(a answer, status int, h http.Header, what string) *fault.Error {
 	e := &fault.Error{
-		Kind: a.kind, Op: o.op, Err: errors.New(what), Hint: a.hint,
+		Kind: a.kind, Unsure: a.unsure, Op: o.op, Err: errors.New(what), Hint: a.hint,
 		RetryAfter: retryAfter(h, time.Now()),
 	}
 	if status == http.StatusServiceUnavailable && e.RetryAfter > 0 {

@@ -313,7 +313,11 @@ func TestOTLPAnswers(t *testing.T) {
 			in := newReceiver(t, nil)
 			in.says(c.status, c.kind, c.body)
 			o := open(t, Config{URL: "http://" + in.addr, Format: OTLP})
-			c.want.check(t, o.Send(t.Context(), batch(`{"a":1}`, `{}`)))
+			err := o.Send(t.Context(), batch(`{"a":1}`, `{}`))
+			c.want.check(t, err)
+			if got := fault.UnsureOf(err); got != (c.status == http.StatusInternalServerError) {
+				t.Errorf("unsure: %v", got)
+			}
 			if in.last.URL.Path != "/v1/logs" {
 				t.Errorf("%s", in.last.URL)
 			}

@@ -231,10 +231,14 @@ func unixNano(t time.Time) uint64 {
 
 // refusal: of the 5xx only 502, 503 and 504 pass by themselves
 // (opentelemetry-proto, OTLP/HTTP response, "Retryable Response Codes"), and a
-// collector answers 500 to what its pipeline refuses for good.
+// collector answers 500 to what its pipeline refuses for good. To try such a
+// batch for ever would have one record stop the output. But others answer 500
+// while they are down, old collectors among them, so that it is not taken at its
+// word either: a record is parked only where others are taken and it is refused
+// again and again, and nothing is while everything is answered so.
 func (otlp) refusal(status int, _ []byte) (answer, bool) {
 	if status == http.StatusInternalServerError {
-		return answer{kind: fault.Refused}, true
+		return answer{kind: fault.Refused, unsure: true}, true
 	}
 	return answer{}, false
 }
