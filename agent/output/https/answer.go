@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/output/redact"
 	"github.com/trailpoll/trailpoll/agent/record"
 )
 
@@ -129,7 +130,7 @@ func (o *Output) answered(resp *http.Response, records []record.Record, n int) (
 func (o *Output) shown(text []byte, records []record.Record, limit int) string {
 	text = o.secrets.hide(text)
 	if len(records) > 0 {
-		text = hideRecords(text, records)
+		text = redact.Records([][]byte{text}, records, 2*maxQuoted)[0]
 	}
 	return quote(text, limit)
 }

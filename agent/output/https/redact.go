@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // maxQuoted is how much of an answer an error quotes, in bytes.
@@ -62,35 +60,6 @@ func (s secrets) hide(text []byte) []byte {
 		text = bytes.ReplaceAll(text, []byte(v), []byte("[hidden]"))
 	}
 	return text
-}
-
-// window is how many bytes must agree with a record for hideRecords to take
-// them for a quotation of it.
-const window = 8
-
-// hideRecords returns the part of text that can come to be quoted, without what
-// it quotes of the records.
-func hideRecords(text []byte, records []record.Record) []byte {
-	text = text[:min(len(text), 2*maxQuoted)]
-	hidden := make([]bool, len(text))
-	for i := 0; i+window <= len(text); i++ {
-		w := text[i : i+window]
-		if slices.ContainsFunc(records, func(r record.Record) bool { return bytes.Contains(r.Raw, w) }) {
-			for j := i; j < i+window; j++ {
-				hidden[j] = true
-			}
-		}
-	}
-	out := make([]byte, 0, len(text))
-	for i, c := range text {
-		switch {
-		case !hidden[i]:
-			out = append(out, c)
-		case i == 0 || !hidden[i-1]:
-			out = append(out, "…"...)
-		}
-	}
-	return out
 }
 
 // quote returns text as one line of at most limit bytes of printable

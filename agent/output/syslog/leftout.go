@@ -20,6 +20,9 @@ func (l *leftOut) add(index int, why string, kind fault.Kind) {
 	l.tooLarge = l.tooLarge || kind == fault.TooLarge
 }
 
+// refused notes records that the receiver does not take.
+func (l *leftOut) refused(all ...fault.RecordRefusal) { l.records = append(l.records, all...) }
+
 // err makes the error that names the records, nil for none. It is
 // fault.TooLarge, or fault.Refused where none of them is too large: an error has
 // one kind, and a record that is refused for another reason then goes with the

@@ -87,7 +87,7 @@ func (r *relp) deliver(ctx context.Context, b *record.Batch) (leftOut, error) {
 		}
 	}
 	for _, i := range never {
-		out.add(i, guilty(&b.Records[i]), fault.Refused)
+		out.refused(fault.RecordRefusal{Index: i, Answer: guilty(&b.Records[i])})
 	}
 	return out, nil
 }
@@ -198,7 +198,7 @@ type flight struct {
 	first   int   // the number of the first
 	records []int // which record of the batch each is, or answered
 	open    int   // how many are not answered
-	refused []fault.RecordRefusal
+	refused []refusal
 	last    answer
 }
 
@@ -237,7 +237,7 @@ func (s *session) take(txnr int, a answer) error {
 		return noRELP(fmt.Sprintf("frame %d is answered and waits for none", txnr))
 	}
 	if a.code != 200 {
-		f.refused = append(f.refused, fault.RecordRefusal{Index: f.records[at], Answer: a.String()})
+		f.refused = append(f.refused, refusal{f.records[at], a})
 	}
 	f.records[at], f.last = answered, a
 	f.open--
@@ -375,9 +375,7 @@ func (s *session) send(ctx context.Context, f *formatter, b *record.Batch, only 
 	if err := s.flush(ctx, 0); err != nil {
 		return err
 	}
-	for _, r := range s.flight.refused {
-		out.add(r.Index, r.Answer, fault.Refused)
-	}
+	out.refused(refusals(s.flight.refused, b)...)
 	return nil
 }
 

@@ -141,6 +141,38 @@ func TestInvariant5_RELPRefusesOne(t *testing.T) {
 	}
 }
 
+// A receiver says what it has against a message by quoting it: nothing of a
+// record gets into the error, in whatever order the answers come.
+func TestInvariant10_RELPAnswerQuotesRecords(t *testing.T) {
+	in := newReceiver(t, relpFraming, nil)
+	in.setAnswer(func(msg []byte) string {
+		i := bytes.Index(msg, []byte(`{"`))
+		return fmt.Sprintf("500 no room for %.60s here", msg[i:])
+	})
+	o := open(t, Config{Transport: RELP, Addresses: []string{in.addr}})
+	records := outputtest.Numbered("n", 20)
+	for i := range records {
+		records[i].Raw = fmt.Appendf(nil, `{"password":"hunter2-%04d-secret","eventID":"n-%d"}`, i, i)
+	}
+	err := o.Send(t.Context(), batch(records))
+	refused := fault.RefusalsOf(err)
+	if len(refused) != len(records) {
+		t.Fatalf("%v", err)
+	}
+	texts := []string{err.Error()}
+	for _, r := range refused {
+		if !strings.Contains(r.Answer, "500") || !strings.Contains(r.Answer, "no room for …") {
+			t.Errorf("%q", r.Answer)
+		}
+		texts = append(texts, r.Answer)
+	}
+	for _, text := range texts {
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "secret") || strings.Contains(text, "password") {
+			t.Errorf("a record is quoted: %q", text)
+		}
+	}
+}
+
 // No more frames than the window are without an answer, and a batch larger than
 // it goes through.
 func TestRELPWindow(t *testing.T) {

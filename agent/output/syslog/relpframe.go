@@ -9,6 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/trailpoll/trailpoll/agent/fault"
+	"github.com/trailpoll/trailpoll/agent/output/redact"
+	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // RELP as its authors describe it (doc/relp.html of librelp):
@@ -123,7 +127,7 @@ func midFrame(err error) error {
 // answer is what the DATA of a response says.
 type answer struct {
 	code int    // 200 = done
-	text string // printable, on one line, shortened
+	text string // the rest of the first line, shortened
 	rest []byte // behind the first line
 }
 
@@ -143,15 +147,44 @@ func parseAnswer(data []byte) (a answer, err error) {
 		}
 		a.code = a.code*10 + int(c-'0')
 	}
-	const most = 120
-	if text := strings.TrimSpace(string(line[3:])); text != "" {
-		a.text = " " + strconv.Quote(text[:min(len(text), most)])
-	}
+	text := strings.TrimSpace(string(line[3:]))
+	a.text = text[:min(len(text), maxText)]
 	return a, nil
 }
 
+// maxText is how much of an answer's text is kept, in bytes.
+const maxText = 120
+
+// String is for an answer to what was no record: it may quote what it answers.
 func (a answer) String() string {
-	return fmt.Sprintf("the receiver answered %d%s", a.code, a.text)
+	if a.text == "" {
+		return fmt.Sprintf("the receiver answered %d", a.code)
+	}
+	return fmt.Sprintf("the receiver answered %d %q", a.code, a.text)
+}
+
+// refusal is a frame that was answered with anything but 200.
+type refusal struct {
+	index  int // of the record, in its batch
+	answer answer
+}
+
+// refusals says of the records what was answered, without what the answers quote
+// of the batch.
+func refusals(all []refusal, b *record.Batch) []fault.RecordRefusal {
+	if len(all) == 0 {
+		return nil
+	}
+	texts := make([][]byte, len(all))
+	for i := range all {
+		texts[i] = []byte(all[i].answer.text)
+	}
+	out := make([]fault.RecordRefusal, len(all))
+	for i, text := range redact.Records(texts, b.Records, maxText) {
+		a := answer{code: all[i].answer.code, text: string(text)}
+		out[i] = fault.RecordRefusal{Index: all[i].index, Answer: a.String()}
+	}
+	return out
 }
 
 // offers reports whether the receiver's offers, which come with its answer to

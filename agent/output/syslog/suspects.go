@@ -33,6 +33,9 @@ const (
 	// guiltFor is how long a record is refused without being sent. The receiver's
 	// limit may be raised meanwhile, and parked records are tried again.
 	guiltFor = 10 * time.Minute
+	// maxGuilty is how many records are remembered as guilty. Of more the oldest
+	// are forgotten: they are found once more, if they come again.
+	maxGuilty = 1000
 )
 
 // nameOf names a record of a bucket.
@@ -81,13 +84,33 @@ func (s *suspects) broke(r *record.Record, alone bool) {
 		if s.guilty == nil {
 			s.guilty = map[string]time.Time{}
 		}
+		s.forget()
 		s.guilty[name] = time.Now()
 		return
 	}
-	if s.at == nil {
+	if s.at == nil || len(s.at) >= maxGuilty {
 		s.at = map[string]int{}
 	}
 	s.at[name]++
+}
+
+// forget makes room for another guilty record: what was guilty for long enough
+// goes, and if that is not enough, the oldest.
+func (s *suspects) forget() {
+	if len(s.guilty) < maxGuilty {
+		return
+	}
+	oldest, at := "", time.Time{}
+	for name, since := range s.guilty {
+		if time.Since(since) >= guiltFor {
+			delete(s.guilty, name)
+		} else if at.IsZero() || since.Before(at) {
+			oldest, at = name, since
+		}
+	}
+	if len(s.guilty) >= maxGuilty {
+		delete(s.guilty, oldest)
+	}
 }
 
 // works notes that a batch was taken.

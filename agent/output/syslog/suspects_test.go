@@ -5,10 +5,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/trailpoll/trailpoll/agent/fault"
 	"github.com/trailpoll/trailpoll/agent/output/outputtest"
+	"github.com/trailpoll/trailpoll/agent/record"
 )
 
 // A receiver breaks the connection at two records of a batch, as librelp does
@@ -117,4 +119,34 @@ func TestSuspectsOneByOne(t *testing.T) {
 	if !s.idle() || s.window(100) != 100 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// However many records break the session, the list of them stays short: the
+// oldest go, and those that were on it for long enough.
+func TestSuspectsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s suspects
+		records := outputtest.Numbered("n", 3*maxGuilty)
+		guilty := func(r *record.Record) {
+			s.breaks = oneByOne
+			s.broke(r, true)
+			time.Sleep(time.Millisecond)
+		}
+		for i := range records {
+			s.breaks = oneByOne
+			s.broke(&records[i], false)
+			guilty(&records[i])
+			if len(s.guilty) > maxGuilty || len(s.at) > maxGuilty {
+				t.Fatalf("%d guilty, %d suspected", len(s.guilty), len(s.at))
+			}
+		}
+		if _, never := s.of(batch(records[2*maxGuilty:])); len(never) != maxGuilty {
+			t.Errorf("%d of the last %d are known", len(never), maxGuilty)
+		}
+		time.Sleep(guiltFor)
+		guilty(&records[0])
+		if len(s.guilty) != 1 {
+			t.Errorf("%d are guilty, and one of them since less than %v", len(s.guilty), guiltFor)
+		}
+	})
 }
