@@ -131,13 +131,19 @@ func (l *lister) step(ctx context.Context) time.Duration {
 		return wait
 	}
 
-	if !s.queue.admit(l, coming, l.behindIn(p)) {
+	behind := l.behindIn(p)
+	if s.schedule.limit != nil && !s.queue.fits(coming, behind) {
 		return jitter(crowdedWait)
 	}
-	defer s.queue.admitted(coming)
+	// Under a cap its turn may be long in coming: no room is kept meanwhile.
 	if err := s.schedule.wait(ctx); err != nil {
 		return -1
 	}
+	if !s.queue.admit(l, coming, behind) {
+		s.schedule.unused()
+		return jitter(crowdedWait)
+	}
+	defer s.queue.admitted(coming)
 	st.lists.add(1)
 	page, err := s.list(ctx, listing.Request{Prefix: st.prefix, StartAfter: st.prefix + p.after, Limit: listing.MaxEntries})
 	if err != nil {

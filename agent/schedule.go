@@ -19,6 +19,7 @@ type schedule struct {
 	closed  bool
 
 	limit *rate.Limiter // nil = no cap
+	spare int           // LISTs that were waited for and not made
 }
 
 // place is where a lister is in the schedule.
@@ -126,7 +127,25 @@ func (s *schedule) wait(ctx context.Context) error {
 	if s.limit == nil {
 		return ctx.Err()
 	}
+	s.mu.Lock()
+	if s.spare > 0 {
+		s.spare--
+		s.mu.Unlock()
+		return ctx.Err()
+	}
+	s.mu.Unlock()
 	return s.limit.Wait(ctx)
+}
+
+// unused gives back a LIST that was waited for and is not made, as far as the
+// cap allows so many at once.
+func (s *schedule) unused() {
+	if s.limit == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = min(s.spare+1, s.limit.Burst())
 }
 
 // jitter spreads d by a tenth to either side, so that a thousand streams don't

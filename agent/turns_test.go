@@ -111,3 +111,24 @@ func TestOnceSendsTheLastBatchAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Under a cap, listings over the last hour that wait for their turn keep no
+// room: a backlog goes on beside them.
+func TestInvariant5_BacklogUnderACap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.bucket.Latency = 20 * time.Millisecond
+		w.tune = func(c *agent.Config) {
+			c.Memory = 16 << 20 // room for 8,000 objects
+			c.Sources[0].MaxListsPerMinute = 60
+		}
+		const streams, each = 60, 1500
+		for s := range streams {
+			for i := range each {
+				w.put(stream(s), time.Now().Add(-2*time.Hour-time.Duration(i)*40*time.Second), 1)
+			}
+		}
+		w.during(func() { time.Sleep(15 * time.Minute) }) // 900 LISTs, for 120 pages
+		w.complete("siem", 0)
+	})
+}
