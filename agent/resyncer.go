@@ -322,7 +322,10 @@ func (r *resyncer) feed(ctx context.Context) error {
 			p := r.part(x, l)
 			held := l.out.isHeld()
 			l.of.mu.Lock()
-			done, w, denied := p.done, p.walk, p.denied
+			done, w, denied, outputs := p.done, p.walk, p.denied, ""
+			if w != nil {
+				outputs = w.outputs // a walk that is parted changes them
+			}
 			l.of.mu.Unlock()
 			if done {
 				continue
@@ -334,7 +337,7 @@ func (r *resyncer) feed(ctx context.Context) error {
 			taken[l] = true
 			switch {
 			case w != nil:
-				count(active, w)
+				count(active, outputs, w)
 			case !held && !denied && !r.stocked(l.out): // whatever ends for it has us look again
 				// Now, when what came before it in the lane is over.
 				covered, err := s.agent.resyncs.book.Covered(l.id)
@@ -357,11 +360,11 @@ func (r *resyncer) feed(ctx context.Context) error {
 	return nil
 }
 
-func count(active map[string]map[*relist]bool, w *relist) {
-	if active[w.outputs] == nil {
-		active[w.outputs] = make(map[*relist]bool)
+func count(active map[string]map[*relist]bool, outputs string, w *relist) {
+	if active[outputs] == nil {
+		active[outputs] = make(map[*relist]bool)
 	}
-	active[w.outputs][w] = true
+	active[outputs][w] = true
 }
 
 // begin begins to walk over a stream for lanes, unless enough walks are under
@@ -371,7 +374,7 @@ func (r *resyncer) begin(x *resync, parts []*resyncLane, active map[string]map[*
 	if len(active[w.outputs]) >= resyncWalks || x.over.Load() {
 		return
 	}
-	count(active, w)
+	count(active, w.outputs, w)
 	r.started(x)
 	w.stream.mu.Lock()
 	for i, p := range parts {

@@ -98,6 +98,7 @@ func TestInvariant6_ResyncForASlowOutputTakesNoRoom(t *testing.T) {
 			}
 		}
 		w.working(func(a *agent.Agent) {
+			time.Sleep(time.Second)
 			if _, err := a.Resync(t.Context(), agent.ResyncOrder{From: from, To: from.Add(2 * day)}); err != nil {
 				t.Fatal(err)
 			}
