@@ -16,6 +16,8 @@
 // that takes the agent's logs of a round that failed. With -short the campaign
 // is skipped. What the last campaign found is in docs/reliability.md.
 //
-// As root the state lies on a small file system of its own, so that its disk
-// can be full; else that fault is left out.
+// As root the state lies on a small file system of its own, so that its disk can
+// be full; the servers have names that a DNS server of the campaign's own knows,
+// in some rounds; and in some the agent is in a control group with little memory.
+// Else those faults are left out, and the campaign says so.
 package torture
