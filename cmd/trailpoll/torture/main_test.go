@@ -82,7 +82,7 @@ func TestInvariant1_Torture(t *testing.T) {
 }
 
 // long is a campaign of so many rounds that each kind of fault must be met.
-const long = 50
+const long = 80
 
 // abilities are what can be done to an agent here.
 type abilities struct {

@@ -103,6 +103,14 @@ func draw(seed uint64, now time.Time) *plan {
 		latency:     []time.Duration{0, 20, 100, 300}[rng.IntN(4)] * time.Millisecond,
 		compression: []string{"gzip", "none"}[rng.IntN(2)], format: []string{"ndjson", "json-array"}[rng.IntN(2)],
 	}
+	// Each kind has its turn, and not by chance alone.
+	turn := func(phases []phase, kinds []string) {
+		if len(phases) > 0 {
+			phases[0].kind = kinds[seed%uint64(len(kinds))]
+		}
+	}
+	turn(p.s3, s3Kinds)
+	turn(p.out, outKinds)
 	if rng.IntN(4) == 0 { // a round in which only the agent suffers
 		p.s3, p.out = nil, nil
 	}

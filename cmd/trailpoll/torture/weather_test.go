@@ -29,7 +29,7 @@ func forecast(rng *rand.Rand, kinds []string, whole time.Duration) (all []phase)
 		at += time.Duration(rng.Int64N(int64(1500 * time.Millisecond)))
 		p := phase{
 			from: at, kind: kinds[rng.IntN(len(kinds))],
-			chance: []float64{0.05, 0.2, 0.5, 1}[rng.IntN(4)],
+			chance: []float64{0.1, 0.3, 0.7, 1}[rng.IntN(4)],
 		}
 		at += 500*time.Millisecond + time.Duration(rng.Int64N(int64(2500*time.Millisecond)))
 		p.to = min(at, whole)
