@@ -17,17 +17,22 @@ import (
 
 // picky is a receiver that refuses some records, or all.
 type picky struct {
-	bad   map[string]bool // by Name
-	all   atomic.Bool     // the url is wrong
-	each  bool            // it says of each record whether it is refused
+	bad   sync.Map    // by Name
+	all   atomic.Bool // the url is wrong
+	each  bool        // it says of each record whether it is refused
 	calls atomic.Int64
+}
+
+func (p *picky) refuses(name string) bool {
+	_, bad := p.bad.Load(name)
+	return bad
 }
 
 func (p *picky) fail(b *record.Batch) agenttest.Failure {
 	p.calls.Add(1)
 	var refused []fault.RecordRefusal
 	for i := range b.Records {
-		if p.all.Load() || p.bad[agenttest.Name(&b.Records[i])] {
+		if p.all.Load() || p.refuses(agenttest.Name(&b.Records[i])) {
 			refused = append(refused, fault.RecordRefusal{Index: i, Answer: "no"})
 		}
 	}
@@ -43,7 +48,7 @@ func (p *picky) fail(b *record.Batch) agenttest.Failure {
 
 // makePicky has an output refuse what p does.
 func (w *world) makePicky(output string, each bool) *picky {
-	p := &picky{bad: make(map[string]bool), each: each}
+	p := &picky{each: each}
 	w.outputs[output].Fail = p.fail
 	w.tune = func(c *agent.Config) { c.Sources[0].Discovery = time.Minute }
 	return p
@@ -55,7 +60,7 @@ func (w *world) hostile(p *picky, s int, stamp time.Time, n, each int) {
 		k := min(n, each)
 		key := w.put(stream(s), stamp, k)
 		for i := range k {
-			p.bad[fmt.Sprintf("%s/%s#%d", bucketName, key, i)] = true
+			p.bad.Store(fmt.Sprintf("%s/%s#%d", bucketName, key, i), true)
 		}
 		n -= k
 	}
@@ -68,7 +73,7 @@ func (w *world) sorted(output string, p *picky) {
 	want := w.want
 	w.want = make(map[string]string)
 	for n, raw := range want {
-		if !p.bad[n] {
+		if !p.refuses(n) {
 			w.want[n] = raw
 		}
 	}
@@ -80,13 +85,15 @@ func (w *world) sorted(output string, p *picky) {
 			continue
 		}
 		name := fmt.Sprintf("%s/AWSLogs/%s/%s/%s/%s#%d", bucketName, e.Lane.Stream.Account, e.Lane.Stream.LogType, e.Lane.Stream.Region, e.Position, e.Record)
-		if !p.bad[name] || e.Reason != record.Refused {
+		if !p.refuses(name) || e.Reason != record.Refused {
 			w.t.Errorf("parked as %s: %s", e.Reason, name)
 		}
 		parked++
 	}
-	if parked != len(p.bad) {
-		w.t.Errorf("%d of %d refused records are parked", parked, len(p.bad))
+	bad := 0
+	p.bad.Range(func(any, any) bool { bad++; return true })
+	if parked != bad {
+		w.t.Errorf("%d of %d refused records are parked", parked, bad)
 	}
 }
 
@@ -123,7 +130,7 @@ func TestInvariant5_HostileRecordsStopNothing(t *testing.T) {
 								if where == "same object" {
 									key := w.put(stream(1), now, n+3)
 									for i := range n {
-										p.bad[fmt.Sprintf("%s/%s#%d", bucketName, key, i)] = true
+										p.bad.Store(fmt.Sprintf("%s/%s#%d", bucketName, key, i), true)
 									}
 								}
 								time.Sleep(25 * time.Minute)
@@ -277,7 +284,7 @@ func TestInvariant5_HostileRecordsOfAConfirmer(t *testing.T) {
 					w := newWorld(t)
 					s := w.withStream("siem")
 					p := w.makePicky("siem", false)
-					refuses := func(r *record.Record) bool { return p.all.Load() || p.bad[agenttest.Name(r)] }
+					refuses := func(r *record.Record) bool { return p.all.Load() || p.refuses(agenttest.Name(r)) }
 					if late {
 						s.Fail, s.Refuses = nil, refuses
 					}
@@ -449,7 +456,8 @@ func hostileMixture(t *testing.T, seed uint64) {
 					}
 					for i := from; i < to; i++ {
 						name := fmt.Sprintf("%s/%s#%d", bucketName, key, i)
-						all["siem"].bad[name], all["other"].bad[name] = true, true
+						all["siem"].bad.Store(name, true)
+						all["other"].bad.Store(name, true)
 					}
 				}
 				mu.Unlock()
@@ -555,7 +563,7 @@ func TestInvariant5_UnsureRefusals(t *testing.T) {
 					mu.Lock()
 					key := w.put(stream(i%2), time.Now(), 80)
 					for _, n := range []int{3, 40} {
-						p.bad[fmt.Sprintf("%s/%s#%d", bucketName, key, n)] = true
+						p.bad.Store(fmt.Sprintf("%s/%s#%d", bucketName, key, n), true)
 					}
 					mu.Unlock()
 					p.all.Store(i%5 == 4)
