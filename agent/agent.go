@@ -52,9 +52,7 @@ func New(cfg Config) (*Agent, error) {
 		if o.BatchRecords < 1 || o.BatchBytes < 1 || o.Connections < 1 {
 			return nil, fmt.Errorf("output %s: batches and connections must be at least 1", o.Name)
 		}
-		d := newDelivery(a, o)
-		d.share = cfg.inFlight() / int64(len(cfg.Outputs))
-		a.outputs = append(a.outputs, d)
+		a.outputs = append(a.outputs, newDelivery(a, o))
 	}
 	for _, c := range cfg.Sources {
 		var outs []*delivery

@@ -37,6 +37,7 @@ type parcel struct {
 	records []record.Record
 	chunk   *chunk
 	at      time.Time // when it was queued
+	memory  int64     // that it keeps, see stakes
 }
 
 // piece is the part of a batch that is of one target.
@@ -44,6 +45,7 @@ type piece struct {
 	target   *target
 	from, to int    // record numbers in the object, half-open
 	chunk    *chunk // nil where the records are copies
+	kept     int64  // memory that goes back with the last piece of a parcel
 }
 
 // delivery is one output at work: a queue of records that are in memory
@@ -52,13 +54,13 @@ type delivery struct {
 	agent *Agent
 	cfg   OutputConfig
 	log   zerolog.Logger
-	share int64 // bytes of records that may wait for it
 
 	mu      sync.Mutex
 	changed *sync.Cond
 	queue   []parcel // guarded by mu, as all below
 	records int
 	bytes   int64
+	stakes  stakes
 	closed  bool
 	// behind: it held others up for so long that they don't wait for it any
 	// more, until it has sent all it had. watched: it is looked at from time to
@@ -149,14 +151,14 @@ const (
 	stepLook  = 100 * time.Millisecond
 )
 
-// accepts tells whether more records may be fetched for the output.
-func (d *delivery) accepts() appetite {
+// accepts tells whether more records of a source may be fetched for the output.
+func (d *delivery) accepts(s *source) appetite {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.held:
 		return lagging
-	case d.hungry():
+	case d.hungry() && !d.stakes.crams(s):
 		return hungry
 	case d.behind, d.doubt.on():
 		return lagging
@@ -171,8 +173,12 @@ const ahead = 2
 // hungry reports whether less waits than should; mu is held.
 func (d *delivery) hungry() bool {
 	n := ahead * d.cfg.Connections
-	return d.records < n*d.cfg.BatchRecords && d.bytes < min(d.share, int64(n)*int64(d.cfg.BatchBytes))
+	return d.records < n*d.cfg.BatchRecords && d.bytes < int64(n)*int64(d.cfg.BatchBytes)
 }
+
+// sated reports whether the output takes no more, be it of one source; mu is
+// held.
+func (d *delivery) sated() bool { return !d.hungry() || d.stakes.crammed > 0 }
 
 func (d *delivery) isHeld() bool {
 	d.mu.Lock()
@@ -192,12 +198,14 @@ func (d *delivery) put(p parcel) bool {
 	if len(d.queue) == 0 && d.sending == 0 && !d.doubt.on() {
 		d.acked.Store(int64(time.Since(d.agent.mono))) // it had nothing to do
 	}
+	p.memory = p.kept()
+	d.stakes.add(p.target.stream.source, p.memory, p.memory)
 	d.queue = append(d.queue, p)
 	d.records += len(p.records)
 	for i := range p.records {
 		d.bytes += int64(len(p.records[i].Raw))
 	}
-	if !d.watched && !d.behind && len(d.agent.outputs) > 1 && !d.hungry() {
+	if !d.watched && !d.behind && len(d.agent.outputs) > 1 && d.sated() {
 		d.watched = true
 		time.AfterFunc(stepLook, d.watch)
 	}
@@ -211,12 +219,12 @@ func (d *delivery) put(p parcel) bool {
 func (d *delivery) watch() {
 	starves := d.agent.starves(d)
 	d.mu.Lock()
-	if d.closed || d.held || d.records == 0 {
+	if d.closed || d.held || d.records == 0 && d.stakes.crammed == 0 {
 		d.watched, d.heldUp = false, 0
 		d.mu.Unlock()
 		return
 	}
-	if starves && !d.hungry() {
+	if starves && d.sated() {
 		d.heldUp += stepLook
 	} else {
 		d.heldUp = max(0, d.heldUp-stepLook/2)
@@ -261,9 +269,9 @@ func (d *delivery) starved() bool {
 	return !d.held && !d.full() && d.sending < d.cfg.Connections
 }
 
-// full reports whether there is enough for a batch.
+// full reports whether there is enough for a batch, or no memory for more.
 func (d *delivery) full() bool {
-	return d.records >= d.cfg.BatchRecords || d.bytes >= int64(d.cfg.BatchBytes)
+	return d.stakes.pressed > 0 || d.records >= d.cfg.BatchRecords || d.bytes >= int64(d.cfg.BatchBytes)
 }
 
 // load is a batch with where its records came from.
@@ -333,13 +341,15 @@ func (d *delivery) next(l *load) (ok, room, sample bool) {
 			break
 		}
 		from := p.records[0].Index
-		l.pieces = append(l.pieces, piece{p.target, from, from + take, p.chunk})
+		l.pieces = append(l.pieces, piece{target: p.target, from: from, to: from + take, chunk: p.chunk})
 		n += take
 		if take < len(p.records) {
 			p.chunk.hold()
 			p.records = p.records[take:]
 			break
 		}
+		l.pieces[len(l.pieces)-1].kept = p.memory
+		d.stakes.add(p.target.stream.source, -p.memory, 0)
 		d.queue[0] = parcel{}
 		d.queue = d.queue[1:]
 	}
@@ -350,7 +360,7 @@ func (d *delivery) next(l *load) (ok, room, sample bool) {
 	if len(d.queue) > 0 {
 		d.changed.Signal() // another sender may have the rest
 	}
-	if d.records == 0 {
+	if d.records == 0 && d.stakes.crammed == 0 {
 		d.behind, d.heldUp = false, 0
 	}
 	return true, !wasHungry && d.hungry(), false
@@ -383,7 +393,7 @@ func (d *delivery) sender(ctx, abort context.Context, waiters *sync.WaitGroup) {
 			d.deliver(ctx, abort, &l, sample, waiters)
 		case <-abort.Done():
 			d.flying.Add(-int64(len(l.batch.Records)))
-			l.free()
+			d.free(&l)
 		}
 		d.mu.Lock()
 		d.sending--
@@ -440,7 +450,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, sample bool, wai
 	}
 	if a.probe {
 		_ = a.confirm(abort) // what it says is in the verdicts, too
-		l.free()
+		d.free(l)
 		d.flying.Add(-n)
 		a.judge(l.pieces)
 		a.giveBack()
@@ -455,7 +465,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, sample bool, wai
 	}
 	if !slices.ContainsFunc(a.verdicts, func(v verdict) bool { return v.confirm != nil }) {
 		full := d.settle(a, l.pieces, func() { <-d.tokens })
-		l.free()
+		d.free(l)
 		d.flying.Add(-n)
 		if full {
 			d.holdDoubted(ctx, abort)
@@ -463,7 +473,7 @@ func (d *delivery) deliver(ctx, abort context.Context, l *load, sample bool, wai
 		return
 	}
 	// What is known of the batch from here on is which records it was of.
-	l.free()
+	d.free(l)
 	<-d.tokens
 	pieces := slices.Clone(l.pieces)
 	a.load, a.sub = nil, record.Batch{}

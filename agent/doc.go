@@ -26,9 +26,10 @@
 //     which order.
 //   - fetch.go: an object becomes records; refetch.go: what becomes of one that
 //     could not be read; memory.go and budget.go: the ceiling of what is in flight.
-//   - deliver.go: records wait for an output and become batches; attempt.go: a
-//     batch is sent, tried again, split; hold.go: an output that fails is held;
-//     doubt.go: whether records are refused, or the receiver is at fault.
+//   - deliver.go: records wait for an output and become batches; stake.go: the
+//     memory that they keep meanwhile; attempt.go: a batch is sent, tried again,
+//     split; hold.go: an output that fails is held; doubt.go: whether records are
+//     refused, or the receiver is at fault.
 //   - settle.go: what was acknowledged becomes durable, many in one commit;
 //     park.go: what can't be delivered now is kept, and tried again.
 //

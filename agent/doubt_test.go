@@ -467,6 +467,8 @@ func hostileMixture(t *testing.T, seed uint64) {
 			}
 			down.Store(false)
 			all["other"].all.Store(false)
+			// All of it is listed and refused before the record that is taken.
+			time.Sleep(15 * time.Minute)
 			w.put(stream(0), time.Now(), 1)
 			time.Sleep(time.Hour)
 		})

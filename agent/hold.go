@@ -75,7 +75,9 @@ func (d *delivery) failed(err error, atOnce bool) (first, held bool) {
 
 // drop forgets what is queued; mu is held.
 func (d *delivery) drop() {
-	for _, p := range d.queue {
+	for i := range d.queue {
+		p := &d.queue[i]
+		d.stakes.add(p.target.stream.source, -p.memory, -p.memory)
 		p.chunk.release()
 	}
 	d.queue, d.records, d.bytes = nil, 0, 0

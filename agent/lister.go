@@ -131,15 +131,16 @@ func (l *lister) step(ctx context.Context) time.Duration {
 		return wait
 	}
 
-	behind := l.behindIn(p)
-	if s.schedule.limit != nil && !s.queue.fits(coming, behind) {
+	// Under a cap its turn may be long in coming: no room is kept meanwhile, nor
+	// promised, which nobody else could use.
+	behind, capped := l.behindIn(p), s.schedule.limit != nil
+	if capped && !s.queue.fits(coming, behind) {
 		return jitter(crowdedWait)
 	}
-	// Under a cap its turn may be long in coming: no room is kept meanwhile.
 	if err := s.schedule.wait(ctx); err != nil {
 		return -1
 	}
-	if !s.queue.admit(l, coming, behind) {
+	if !s.queue.admit(l, coming, behind, !capped) {
 		s.schedule.unused()
 		return jitter(crowdedWait)
 	}

@@ -30,6 +30,8 @@ var turns = [...]class{live, live, backlog, live, redo, live, late, live, backlo
 // So neither a backlog nor one huge account can starve the rest. It is bounded
 // by the listers, which stop listing when too much of theirs is open.
 type queue struct {
+	source *source
+
 	mu      sync.Mutex
 	changed *sync.Cond // a worker may find something
 	lines   [classes]line
@@ -90,14 +92,14 @@ const inOneTurn = 8
 // pass gives the turn to the next stream.
 func (l *line) pass() { l.next, l.served = l.next+1, 0 }
 
-// newQueue makes the queue of a source that has so many bytes of memory, and
-// these outputs.
-func newQueue(memory int64, outputs []*delivery) *queue {
+// newQueue makes the queue of a source that has so many bytes of memory.
+func newQueue(s *source, memory int64) *queue {
 	q := &queue{
-		aside: make(map[*delivery]*stock),
-		most:  min(max(memory/jobsShare/jobBytes, leastJobs), mostJobs),
+		source: s,
+		aside:  make(map[*delivery]*stock),
+		most:   min(max(memory/jobsShare/jobBytes, leastJobs), mostJobs),
 	}
-	for _, d := range outputs {
+	for _, d := range s.outputs {
 		q.aside[d] = new(stock)
 	}
 	q.changed = sync.NewCond(&q.mu)
@@ -118,14 +120,17 @@ func (q *queue) put(j *job) {
 }
 
 // admit takes room for n objects that a page of l may bring, for admitted to
-// give back; false if there is none, and then l is woken when there is. What is
-// of the last hour has as much room again as what is behind.
-func (q *queue) admit(l *lister, n int64, behind bool) bool {
+// give back; false if there is none, and then l is woken when there is, if it
+// wants to be. What is of the last hour has as much room again as what is behind.
+func (q *queue) admit(l *lister, n int64, behind, wake bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.coming.Add(-l.standing.promised) // for whatever it lists now
 	l.standing.promised = 0
 	if !q.fits(n, behind) {
+		if !wake {
+			return false
+		}
 		at := &l.standing
 		at.waits, at.n, at.behind = true, n, behind
 		if !at.inCrowd {
@@ -283,7 +288,7 @@ func (q *queue) pick() *job {
 // records now, the most urgent first, or nil.
 func (q *queue) pickAside() *job {
 	for out, a := range q.aside {
-		if a.empty() || out.accepts() != hungry {
+		if a.empty() || out.accepts(q.source) != hungry {
 			continue
 		}
 		for c := range classes {
@@ -397,7 +402,7 @@ func (q *queue) drop(s *stream, c class) {
 func (j *job) split() (ready, rest []*target, waits bool) {
 	alone := len(j.stream.source.outputs) == 1 // nobody to be held up
 	for _, t := range j.targets {
-		switch t.lane.out.accepts() {
+		switch t.lane.out.accepts(j.stream.source) {
 		case hungry:
 			ready = append(ready, t)
 		case full:

@@ -76,11 +76,11 @@ func newSource(a *Agent, cfg SourceConfig, outputs []*delivery) *source {
 		labelled: make(map[string]map[string]string),
 		walked:   make(chan struct{}), parkedDue: make(chan struct{}, 1),
 		schedule: newSchedule(cfg.MaxListsPerMinute),
-		queue:    newQueue(a.cfg.Memory/int64(max(1, len(a.cfg.Sources))), outputs),
 		trouble:  newTroubles(log),
 		clock:    clock{wall: a.cfg.Now},
 		memory:   newMemory(a.cfg.inFlight()/int64(max(1, len(a.cfg.Sources))), a.cfg.MaxRecord),
 	}
+	s.queue = newQueue(s, a.cfg.Memory/int64(max(1, len(a.cfg.Sources))))
 	s.resyncer = newResyncer(s)
 	return s
 }
