@@ -89,8 +89,11 @@ func (a *Agent) finished() (done bool, stuck []string) {
 		return time.Since(a.mono)-time.Duration(last.Load()) > stuckAfter
 	}
 	owing := make(map[*delivery]bool)
+	if a.resyncs.ending() {
+		return false, nil
+	}
 	if a.cfg.Only != 0 {
-		if x := a.resyncs.find(a.cfg.Only); x == nil || x.over.Load() {
+		if x := a.resyncs.find(a.cfg.Only); x == nil || x.isEnded() {
 			return true, nil
 		}
 	}

@@ -182,6 +182,18 @@ func (r *resyncs) find(id progress.ResyncID) *resync {
 	return nil
 }
 
+// ending reports whether the end of a re-sync is still to be written down.
+func (r *resyncs) ending() bool {
+	return slices.ContainsFunc(r.list(), func(x *resync) bool { return x.over.Load() && !x.isEnded() })
+}
+
+// isEnded reports whether the re-sync is over, and that is durable.
+func (x *resync) isEnded() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return (&progress.Resync{State: x.state}).Over()
+}
+
 // commit makes changes durable, by the settler if it is at work.
 func (r *resyncs) commit(ctx context.Context, c *progress.Changes) error {
 	if r.isRunning() {

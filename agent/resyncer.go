@@ -274,6 +274,7 @@ func (r *resyncer) left() (busy bool, owed []*delivery) {
 		finished := r.finished[x.order.ID]
 		r.mu.Unlock()
 		if finished {
+			busy = busy || r.source.agent.nothingLeftOf(x) // it is about to end
 			continue
 		}
 		waits := false // for what won't come
@@ -450,16 +451,24 @@ func (r *resyncer) finish(ctx context.Context, x *resync) error {
 	r.mu.Lock()
 	r.finished[x.order.ID] = true
 	r.mu.Unlock()
-	for _, other := range s.agent.sources {
-		o := other.resyncer
-		o.mu.Lock()
-		done := o.finished[x.order.ID]
-		o.mu.Unlock()
-		if !done && slices.Contains(x.order.Sources, other.id) {
-			return nil
-		}
+	if !s.agent.nothingLeftOf(x) {
+		return nil
 	}
 	return s.agent.endResync(ctx, x, progress.ResyncDone)
+}
+
+// nothingLeftOf reports whether a re-sync is finished in all of its sources.
+func (a *Agent) nothingLeftOf(x *resync) bool {
+	for _, s := range a.sources {
+		r := s.resyncer
+		r.mu.Lock()
+		finished := r.finished[x.order.ID]
+		r.mu.Unlock()
+		if !finished && slices.Contains(x.order.Sources, s.id) {
+			return false
+		}
+	}
+	return true
 }
 
 // streams returns the streams that an order may be for. If they do not do, and
