@@ -359,8 +359,11 @@ func TestInvariant1_DoubtAcrossARestart(t *testing.T) {
 			w.during(func() { time.Sleep(3 * time.Minute) })
 			w.crash(time.Minute, false)
 		}
-		w.put(stream(1), time.Now(), 3)
-		w.once()
+		w.during(func() {
+			time.Sleep(3 * time.Minute) // all of it is refused before a record is taken
+			w.put(stream(1), time.Now(), 3)
+			time.Sleep(20 * time.Minute)
+		})
 		w.sorted("siem", p)
 	})
 }

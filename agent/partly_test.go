@@ -232,21 +232,9 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				key := w.put(stream(1), time.Now(), 500)
-				bad := fmt.Sprintf("%s/%s#%d", bucketName, key, 7)
-				var sends atomic.Int64
-				refuse := refusing(named(&bad))
-				w.outputs["siem"].Fail = func(b *record.Batch) agenttest.Failure {
-					if f := refuse(b); f.Err != nil {
-						return f
-					}
-					if sends.Add(1) > 8 {
-						return failure(fault.Held)
-					}
-					return agenttest.Failure{}
-				}
-				w.during(func() { time.Sleep(time.Minute) })
+				_, heal := w.partlyTaken(key)
 				w.bucket.Fail = failing(fault.Archived, "get", "")
-				sends.Store(-1000000)
+				heal()
 				w.during(func() { time.Sleep(time.Minute) })
 				if p := w.parked(); len(p) != 2 || p[0].Record+p[1].Record != progress.WholeObject+7 {
 					t.Fatalf("parked: %+v", p)
@@ -254,7 +242,7 @@ func TestInvariant1_RecordAndRestOfItsObjectParked(t *testing.T) {
 				for range failures {
 					w.once()
 				}
-				w.bucket.Fail, bad = nil, ""
+				w.bucket.Fail, w.outputs["siem"].Fail = nil, nil
 				w.once()
 				if p := w.parked(); len(p) != 0 {
 					t.Errorf("still parked: %+v", p)
